@@ -1,0 +1,98 @@
+"""m3core: dense, sparse and multi-vector text representations from one forward pass.
+
+    from m3core import M3Encoder
+
+    encoder = M3Encoder("m3-mini")                      # bundled zh/en model, no network
+    docs = encoder.encode_documents(["巴黎是法国的首都。", "Tokyo is the capital of Japan."])
+    encoder.encode_queries(["法国首都在哪里？"]).score(docs)   # (1, 2) hybrid scores
+
+Importing this package loads neither torch nor transformers; they load with the first encoder.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m3core.encoder import M3Encoder
+    from m3core.errors import (
+        DownloadFailed,
+        InvalidInput,
+        InvalidModel,
+        M3Error,
+        M3Warning,
+        MissingDependency,
+        ModelNotFound,
+        OutOfMemory,
+        TruncationWarning,
+        UnknownTokensWarning,
+        UnsupportedMode,
+    )
+    from m3core.output import MODES, Fingerprint, M3Output, Mode, SparseVector
+    from m3core.scoring import DBSF, RRF, Fusion, WeightedSum, compute_score, fuse
+    from m3core.tokenizer import TokenWeight
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "M3Encoder": "encoder",
+    "MODES": "output",
+    "Fingerprint": "output",
+    "M3Output": "output",
+    "Mode": "output",
+    "SparseVector": "output",
+    "DBSF": "scoring",
+    "RRF": "scoring",
+    "Fusion": "scoring",
+    "WeightedSum": "scoring",
+    "compute_score": "scoring",
+    "fuse": "scoring",
+    "TokenWeight": "tokenizer",
+    "DownloadFailed": "errors",
+    "InvalidInput": "errors",
+    "InvalidModel": "errors",
+    "M3Error": "errors",
+    "M3Warning": "errors",
+    "MissingDependency": "errors",
+    "ModelNotFound": "errors",
+    "OutOfMemory": "errors",
+    "TruncationWarning": "errors",
+    "UnknownTokensWarning": "errors",
+    "UnsupportedMode": "errors",
+}
+
+__all__ = [
+    "DBSF",
+    "MODES",
+    "RRF",
+    "DownloadFailed",
+    "Fingerprint",
+    "Fusion",
+    "InvalidInput",
+    "InvalidModel",
+    "M3Encoder",
+    "M3Error",
+    "M3Output",
+    "M3Warning",
+    "MissingDependency",
+    "Mode",
+    "ModelNotFound",
+    "OutOfMemory",
+    "SparseVector",
+    "TokenWeight",
+    "TruncationWarning",
+    "UnknownTokensWarning",
+    "UnsupportedMode",
+    "WeightedSum",
+    "compute_score",
+    "fuse",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

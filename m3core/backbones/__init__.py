@@ -1,0 +1,28 @@
+"""Backbones: packed token ids in, hidden states of those tokens out."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from m3core.packing import Pack
+
+
+class Backbone(Protocol):
+    """A transformer encoder that takes texts of any length side by side.
+
+    Attributes:
+        device: where the hidden states are.
+        dtype: their type, which is also that of the matrix products.
+    """
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+
+    def forward(self, pack: "Pack") -> "torch.Tensor":
+        """The last hidden state of every token of the pack, `(tokens, hidden)`, in the pack's order.
+
+        Raises:
+            OutOfMemory: the pack is too large for the device.
+        """
+        ...

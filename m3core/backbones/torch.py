@@ -1,0 +1,118 @@
+"""The PyTorch backbone: transformers' own XLM-R or BERT modules over packed tokens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from m3core.backbones.attention import Segments
+from m3core.checkpoint import Checkpoint
+from m3core.errors import InvalidInput, OutOfMemory
+from m3core.packing import IntArray, Pack
+
+
+class TorchBackbone:
+    """Runs a transformers model, loaded with the `m3_packed` attention, over packs."""
+
+    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+        """Takes a model that is already on its device and in its dtype."""
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self._model = model.eval()
+        self._checkpoint = checkpoint
+
+    def forward(self, pack: Pack) -> torch.Tensor:
+        """See `Backbone.forward`."""
+        checkpoint = self._checkpoint
+        segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
+        positions = position_ids(pack, checkpoint.position_padding)
+        with out_of_memory_named(), torch.inference_mode():
+            states = self._model(
+                input_ids=self._row(pack.token_ids), position_ids=self._row(positions), segments=segments
+            ).last_hidden_state
+        assert isinstance(states, torch.Tensor)
+        return states[0]
+
+    def _row(self, values: IntArray) -> torch.Tensor:
+        return torch.from_numpy(values)[None].to(self.device, non_blocking=True)
+
+
+def position_ids(pack: Pack, padding_id: int | None) -> IntArray:
+    """The position of each token in its text.
+
+    BERT counts from 0. XLM-R and RoBERTa count from the padding id + 1, and pass over padding tokens, which a text can
+    hold if it spells them out.
+
+    Args:
+        pack: the tokens.
+        padding_id: the padding token's id, or `None` for BERT.
+
+    Returns:
+        `(tokens,)` int64.
+    """
+    if padding_id is None:
+        return np.arange(len(pack.token_ids)) - np.repeat(pack.starts, pack.lengths)
+    counts = pack.token_ids != padding_id
+    running = np.cumsum(counts)
+    before = running[pack.starts] - counts[pack.starts]
+    return np.where(counts, running - np.repeat(before, pack.lengths), 0) + padding_id
+
+
+@contextmanager
+def out_of_memory_named() -> Iterator[None]:
+    """Turns torch's ways of saying that memory ran out into `OutOfMemory`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device asked for, or else the best one there is.
+
+    Raises:
+        InvalidInput: torch knows no such device, or cannot use it here.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InvalidInput(
+            f"device {device!r} cannot be used here: {str(error).splitlines()[0]}; "
+            "pass device=None for the best one there is, or 'cpu'"
+        ) from error
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The type asked for; `"auto"` is bfloat16 where the device computes in it, else float32.
+
+    Raises:
+        InvalidInput: another name.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in names:
+        raise InvalidInput(f"dtype must be 'auto', {' or '.join(map(repr, names))}, not {dtype!r}")
+    return names[dtype]
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return False

@@ -1,0 +1,45 @@
+"""Every error and warning that m3-retrieval raises. Each message says what to do about it."""
+
+
+class M3Error(Exception):
+    """Base of all errors raised on purpose by m3-retrieval."""
+
+
+class InvalidInput(M3Error, ValueError):
+    """An argument, a text or a record that cannot be used as it is. Nothing was encoded or written."""
+
+
+class UnsupportedMode(M3Error, ValueError):
+    """A representation was asked for that the model, or the output at hand, does not have."""
+
+
+class ModelNotFound(M3Error):
+    """Neither a local directory nor a hub repository of that name exists."""
+
+
+class InvalidModel(M3Error):
+    """A model directory that is incomplete, damaged or of a kind that cannot be loaded."""
+
+
+class DownloadFailed(M3Error):
+    """The model hub could not be reached or did not deliver the files."""
+
+
+class OutOfMemory(M3Error, MemoryError):
+    """Even a single text does not fit into the device's memory."""
+
+
+class MissingDependency(M3Error, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class M3Warning(UserWarning):
+    """Base of all warnings issued by m3-retrieval."""
+
+
+class TruncationWarning(M3Warning):
+    """Some texts were longer than the maximum length, and were cut."""
+
+
+class UnknownTokensWarning(M3Warning):
+    """A large share of the tokens is outside the model's vocabulary."""

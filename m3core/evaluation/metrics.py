@@ -1,0 +1,76 @@
+"""nDCG, MRR and recall by ir-measures (trec_eval's definitions), and bootstrap intervals of their means."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from m3core.errors import InvalidInput, MissingDependency
+
+METRICS = ("nDCG@10", "MRR@10", "Recall@100")
+_FAMILIES = {"nDCG": "nDCG", "MRR": "RR", "Recall": "R"}
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def measure(
+    run: Mapping[str, Mapping[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
+    queries: Sequence[str],
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, FloatArray]:
+    """What each query scores. nDCG takes grades as gains; a query with no result scores 0.
+
+    Args:
+        run: query id → passage id → score.
+        qrels: query id → passage id → grade.
+        queries: the query ids, in the order of the result.
+        metrics: `nDCG@k`, `MRR@k` and `Recall@k` for any k.
+
+    Returns:
+        Per metric an array `(len(queries),)`.
+
+    Raises:
+        InvalidInput: an unknown metric.
+        MissingDependency: ir-measures is not installed.
+    """
+    try:
+        import ir_measures
+    except ImportError as error:
+        raise MissingDependency("metrics need ir-measures: pip install 'm3-retrieval[eval]'") from error
+    parsed: dict[Any, str] = {}
+    for metric in metrics:
+        family, _, cut = metric.partition("@")
+        if family not in _FAMILIES or not cut.isdigit():
+            raise InvalidInput(f"unknown metric {metric!r}; use nDCG@k, MRR@k or Recall@k")
+        parsed[ir_measures.parse_measure(f"{_FAMILIES[family]}@{cut}")] = metric
+    places = {query: i for i, query in enumerate(queries)}
+    values = {metric: np.zeros(len(queries)) for metric in metrics}
+    for value in ir_measures.iter_calc(list(parsed), qrels, run):
+        if value.query_id in places:
+            values[parsed[value.measure]][places[value.query_id]] = value.value
+    return values
+
+
+def bootstrap_interval(values: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap interval of a mean over queries (Sakai, SIGIR 2006).
+
+    For the paired comparison of two systems give the differences query by query: one is better than the other if the
+    interval lies above 0.
+
+    Args:
+        values: `(n,)`, one a query.
+        confidence: the share of resamples inside.
+        seed: of the resampling.
+
+    Returns:
+        The lower and the upper bound.
+    """
+    from scipy.stats import bootstrap
+
+    array = np.asarray(values, dtype=np.float64)
+    if np.ptp(array) == 0:  # all equal: no resample differs
+        return float(array[0]), float(array[0])
+    result = bootstrap((array,), np.mean, confidence_level=confidence, method="percentile", rng=seed)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -1,0 +1,214 @@
+"""Stateless tokenizing: text to token ids, cut to a maximum length by us, never by the shared tokenizer.
+
+Hugging Face's fast tokenizers keep truncation and padding as state, and silently return wrong lengths when threads
+change it. Ours never has any, so one instance serves all threads.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m3core.errors import InvalidInput, InvalidModel, TruncationWarning, UnknownTokensWarning
+from m3core.packing import IntArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[UNK]")
+_UNKNOWN_NAMES = ("<unk>", "[UNK]")
+_UNKNOWN_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class TokenWeight:
+    """The lexical weight of one token of a text.
+
+    Attributes:
+        token: the vocabulary's piece, `▁` for a word's start included; `<unk>` or `[UNK]` outside the vocabulary.
+        id: its id.
+        start: where it begins in the text, in characters.
+        end: where it ends. A bare `▁`, the mark of a word's start, is empty: `start == end`.
+        weight: how much it counts; 0 for a token that lexical matching ignores.
+    """
+
+    token: str
+    id: int
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """What became of a call's texts. Add them up over the parts of a call.
+
+    Attributes:
+        texts: how many there were.
+        tokens: their tokens together before cutting, without special tokens.
+        unknown: how many of these are outside the vocabulary.
+        truncated: how many texts were cut.
+        longest: the longest text before cutting, in tokens with special ones.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    unknown: int = 0
+    truncated: int = 0
+    longest: int = 0
+
+    def __add__(self, other: "TextCounts") -> "TextCounts":
+        """The counts of both."""
+        return TextCounts(
+            self.texts + other.texts,
+            self.tokens + other.tokens,
+            self.unknown + other.unknown,
+            self.truncated + other.truncated,
+            max(self.longest, other.longest),
+        )
+
+    def warn(self, max_length: int, languages: Sequence[str], *, stacklevel: int) -> None:
+        """Warns of texts that were cut, and of many unknown tokens; once each for all of them."""
+        if self.truncated:
+            warnings.warn(
+                f"{self.truncated} of {self.texts} texts were longer than {max_length} tokens (the longest "
+                f"{self.longest}) and were cut; split them, or raise max_length if the model allows it",
+                TruncationWarning,
+                stacklevel=stacklevel,
+            )
+        if self.unknown > _UNKNOWN_SHARE * self.tokens:
+            known = f", which knows {' and '.join(languages)}" if languages else ""
+            warnings.warn(
+                f"{self.unknown / self.tokens:.0%} of the tokens are unknown to this model{known}; what they stand "
+                "for is lost. Use a model for the texts' language, such as BAAI/bge-m3",
+                UnknownTokensWarning,
+                stacklevel=stacklevel,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedTexts:
+    """The token ids of each text, special tokens included, at most the maximum length long; and the counts."""
+
+    token_ids: list[IntArray]
+    counts: TextCounts
+
+
+class M3Tokenizer:
+    """The tokenizer of a model directory.
+
+    Attributes:
+        special_ids: ids that never count lexically: beginning, end, padding and unknown.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        """Takes over `tokenizer` and turns off its truncation and padding."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        frame: list[int] = tokenizer.encode("").ids
+        if len(frame) != 2:
+            raise InvalidModel(
+                "the tokenizer does not put one special token before a text and one behind it, as XLM-R's and BERT's "
+                f"do: an empty text becomes {frame}"
+            )
+        self._first, self._last = frame
+        named = (tokenizer.token_to_id(name) for name in _SPECIAL_NAMES)
+        self.special_ids: frozenset[int] = frozenset({*frame, *(i for i in named if i is not None)})
+        self._unknown_ids = [i for n in _UNKNOWN_NAMES if (i := tokenizer.token_to_id(n)) is not None]
+
+    @classmethod
+    def from_directory(cls, path: Path) -> "M3Tokenizer":
+        """Reads `tokenizer.json`, or else what transformers can make a fast tokenizer from.
+
+        Raises:
+            InvalidModel: there is none, or it is damaged.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            if (path / "tokenizer.json").is_file():
+                return cls(Tokenizer.from_file(str(path / "tokenizer.json")))
+            from transformers import AutoTokenizer
+
+            return cls(AutoTokenizer.from_pretrained(path).backend_tokenizer)
+        except InvalidModel:
+            raise
+        except Exception as error:  # tokenizers and transformers raise bare Exceptions for damaged files
+            raise InvalidModel(
+                f"no usable tokenizer in {path} (tokenizer.json, or vocab.txt or sentencepiece.bpe.model with "
+                f"tokenizer_config.json): {error}"
+            ) from error
+
+    def check_fits(self, vocabulary: int) -> None:
+        """Raises `InvalidModel` if there are more token ids than the model has embeddings for."""
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        if size > vocabulary:
+            raise InvalidModel(
+                f"the tokenizer has {size} tokens and the model {vocabulary} embeddings: these are two models' files"
+            )
+
+    def tokenize(self, texts: Sequence[str], max_length: int) -> TokenizedTexts:
+        """Token ids with special tokens, cut to `max_length` including them. For texts that `check_texts` passed."""
+        room = max_length - 2
+        token_ids: list[IntArray] = []
+        tokens = unknown = truncated = longest = 0
+        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            ids = np.array(encoding.ids, dtype=np.int64)
+            tokens += len(ids)
+            unknown += int(np.isin(ids, self._unknown_ids).sum())
+            longest = max(longest, len(ids) + 2)
+            truncated += len(ids) > room
+            token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
+        return TokenizedTexts(token_ids, TextCounts(len(texts), tokens, unknown, truncated, longest))
+
+    def spans(self, text: str, max_length: int) -> list[tuple[str, int, int]]:
+        """The piece and the character span of each token that `tokenize` keeps of `text`, special ones left out."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        pieces = [str(self._tokenizer.id_to_token(i)) for i in encoding.ids[: max_length - 2]]
+        return [
+            (piece, start, start if piece == "▁" else end)
+            for piece, (start, end) in zip(pieces, encoding.offsets, strict=False)
+        ]
+
+
+def iter_texts(texts: object) -> Iterator[object]:
+    """An iterator over a list or other source of texts.
+
+    Raises:
+        InvalidInput: a single text, None, or something else that holds none.
+    """
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        kind = "None" if texts is None else f"a single {type(texts).__name__}"
+        raise InvalidInput(f"expected a list of texts, not {kind}; for one text pass [text]")
+    return iter(texts)
+
+
+def check_texts(texts: object, *, first: int = 0) -> list[str]:
+    """The texts as a list, if each of them can be encoded.
+
+    Args:
+        texts: a list or other source of texts.
+        first: the index that messages give the first of them.
+
+    Raises:
+        InvalidInput: as `iter_texts`; or a text is not a str or holds a lone surrogate, named by its index.
+    """
+    return [check_text(text, f"text {i}") for i, text in enumerate(iter_texts(texts), start=first)]
+
+
+def check_text(text: object, name: str) -> str:
+    """The text, if it is a str that UTF-8 can hold; else `InvalidInput`, with `name` in the message."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"{name} is {'None' if text is None else type(text).__name__}, not a str")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{name} holds a lone surrogate at character {error.start}, which is not valid Unicode; "
+            "clean it with text.encode('utf-8', 'replace').decode('utf-8')"
+        ) from error
+    return text

@@ -1,0 +1,170 @@
+"""Loading weights: the transformer body into transformers' own classes, and the heads. Nothing is unpickled."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from m3core.backbones import Backbone
+from m3core.backbones.attention import NAME as PACKED_ATTENTION
+from m3core.checkpoint import Checkpoint, Head
+from m3core.errors import InvalidModel
+from m3core.heads import Heads
+
+_CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
+_Q4_FILE = "model.q4.safetensors"
+
+
+def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The transformer with packed attention and without a pooler, in `dtype` on `device`.
+
+    Raises:
+        InvalidModel: weights are missing, damaged, of the wrong shape, or not finite.
+    """
+    model_class: Any = getattr(transformers, _CLASSES[checkpoint.model_type])  # from_pretrained's types say too little
+    model: PreTrainedModel
+    with _quiet(), _invalid_model_named(checkpoint.path):
+        config = model_class.config_class.from_pretrained(checkpoint.path)
+        path: Path | None = checkpoint.path
+        state = None
+        if checkpoint.quantization is not None:
+            path, state = None, _dequantized(checkpoint)
+        model, report = model_class.from_pretrained(
+            path,
+            config=config,
+            state_dict=state,
+            dtype=dtype,
+            attn_implementation=PACKED_ATTENTION,
+            add_pooling_layer=False,
+            output_loading_info=True,
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InvalidModel(
+            f"{checkpoint.path} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …); "
+            "fetch or save it again"
+        )
+    for name, parameter in model.named_parameters():
+        _check_finite(parameter, name, checkpoint.path)
+    model.to(device)  # type: ignore[arg-type]  # its wrapper hides the overload that takes a device
+    return model
+
+
+def load_heads(
+    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None
+) -> Heads:
+    """The model's heads, beside its backbone.
+
+    Args:
+        checkpoint: says which there are.
+        backbone: gives the device and the dtype.
+        special_ids: token ids that never count lexically.
+        normalize: whether dense vectors get unit length; `None` does as the checkpoint says.
+
+    Raises:
+        InvalidModel: a file is damaged, holds something else, or values that are not finite.
+    """
+    sparse = multivector = None
+    if "sparse" in checkpoint.heads:
+        weight, bias = _load_head(checkpoint.heads["sparse"], checkpoint.hidden_size, 1)
+        sparse = weight.to(backbone.device), bias.to(backbone.device)
+    if "multivector" in checkpoint.heads:
+        weight, bias = _load_head(checkpoint.heads["multivector"], checkpoint.hidden_size, checkpoint.multivector_dim)
+        multivector = weight.to(backbone.device, backbone.dtype), bias.to(backbone.device, backbone.dtype)
+    unit_length = checkpoint.normalize if normalize is None else normalize
+    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids)
+
+
+def _load_head(head: Head, width: int, outputs: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    with _invalid_model_named(head.path):
+        if head.path.suffix == ".safetensors":
+            stored = load_file(head.path)
+        else:
+            stored = torch.load(head.path, map_location="cpu", weights_only=True)
+        weight, bias = (stored[head.prefix + part].float() for part in ("weight", "bias"))
+    if (
+        weight.ndim != 2
+        or weight.shape[1] != width
+        or outputs not in (None, len(weight))
+        or bias.shape != weight.shape[:1]
+    ):
+        raise InvalidModel(
+            f"{head.path} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}; expected are "
+            f"({outputs or 'd'}, {width}) and ({outputs or 'd'},)"
+        )
+    _check_finite(weight, head.prefix + "weight", head.path)
+    _check_finite(bias, head.prefix + "bias", head.path)
+    return weight, bias
+
+
+def dequantize_q4(nibbles: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+    """Weights from blocks of 32: w = (nibble − 8) · scale.
+
+    Args:
+        nibbles: `(rows, blocks, 16)` uint8; low nibbles are a block's columns 0–15, high ones its columns 16–31.
+        scales: `(rows, blocks)` float16.
+
+    Returns:
+        `(rows, blocks · 32)` float32.
+    """
+    weights = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.float32)
+    weights -= 8
+    weights *= scales.astype(np.float32)[..., None]
+    flat: npt.NDArray[np.float32] = weights.reshape(len(weights), -1)
+    return flat
+
+
+def _dequantized(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    if checkpoint.quantization != "q4-block32":
+        raise InvalidModel(f"{checkpoint.path}: unknown quantization {checkpoint.quantization!r}")
+    state = {}
+    with safe_open(checkpoint.path / _Q4_FILE, "np") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            stem, _, kind = name.rpartition(".")
+            if kind == "q4":
+                state[stem] = torch.from_numpy(dequantize_q4(file.get_tensor(name), file.get_tensor(f"{stem}.scale")))
+            elif kind != "scale":
+                state[name] = torch.from_numpy(file.get_tensor(name).astype(np.float32))
+    return state
+
+
+def _check_finite(values: torch.Tensor, name: str, path: Path) -> None:
+    if not torch.isfinite(values.detach().sum(dtype=torch.float32)):
+        raise InvalidModel(f"{path} holds NaN or infinite values in {name}; it is damaged, or training diverged")
+
+
+@contextmanager
+def _invalid_model_named(path: Path) -> Iterator[None]:
+    """Whatever libraries below raise for damaged files becomes one named error."""
+    try:
+        yield
+    except InvalidModel:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise InvalidModel(f"{path} cannot be loaded: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers' own progress bars and reports, off while we load; we report what is wrong ourselves."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
