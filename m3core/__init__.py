@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from m3core.output import MODES, Fingerprint, M3Output, Mode, SparseVector
     from m3core.scoring import DBSF, RRF, Fusion, WeightedSum, compute_score, fuse
-    from m3core.tokenizer import TokenWeight
+    from m3core.tokenizer import Token, TokenWeight
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ _HOME = {
     "WeightedSum": "scoring",
     "compute_score": "scoring",
     "fuse": "scoring",
+    "Token": "tokenizer",
     "TokenWeight": "tokenizer",
     "DownloadFailed": "errors",
     "InvalidInput": "errors",
@@ -78,6 +79,7 @@ __all__ = [
     "ModelNotFound",
     "OutOfMemory",
     "SparseVector",
+    "Token",
     "TokenWeight",
     "TruncationWarning",
     "UnknownTokensWarning",

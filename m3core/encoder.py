@@ -17,7 +17,7 @@ from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.hub import locate
 from m3core.output import MODES, Fingerprint, FloatArray, M3Output, Mode, SparseVector
 from m3core.packing import IntArray, Pack, TokenBudget, run_packs
-from m3core.tokenizer import M3Tokenizer, TextCounts, TokenWeight, check_text, check_texts, iter_texts
+from m3core.tokenizer import M3Tokenizer, TextCounts, Token, TokenWeight, check_text, check_texts, iter_texts
 
 if TYPE_CHECKING:
     from m3core.backbones import Backbone
@@ -213,27 +213,33 @@ class M3Encoder:
         """`encode_queries` on the encoder's worker thread, so that the event loop stays free."""
         return await self._in_worker(partial(self.encode_queries, texts, modes=modes, max_length=max_length))
 
-    def token_weights(self, text: str) -> list[TokenWeight]:
-        """The lexical weight of every token of a text, in order, with the characters that it stands for.
+    def tokenize(self, text: str) -> list[Token]:
+        """The tokens of a text, in order, with the characters that each stands for. No forward pass.
 
-        Unlike in `M3Output.sparse`, each occurrence is listed, and tokens that read the same stay apart. Spans may
-        share a character where normalization makes several tokens of one.
+        Tokens that read the same stay apart. Spans may share a character where normalization makes several tokens of
+        one.
 
         Raises:
             InvalidInput: not a str, or not valid Unicode.
+        """
+        return self._tokenizer.tokens(check_text(text, "text"), self.max_length)
+
+    def token_weights(self, text: str) -> list[TokenWeight]:
+        """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.
+
+        Unlike in `M3Output.sparse`, each occurrence of a token is listed.
+
+        Raises:
+            InvalidInput: as `tokenize`.
             UnsupportedMode: the model has no sparse mode.
         """
-        check_text(text, "text")
         self._checked_modes(["sparse"])
-        tokens = self._tokenizer.tokenize([text], self.max_length).token_ids[0]
-        pack = Pack(np.array([0]), tokens, np.array([len(tokens)]))
+        tokens = self.tokenize(text)
+        token_ids = self._tokenizer.tokenize([text], self.max_length).token_ids[0]
+        pack = Pack(np.array([0]), token_ids, np.array([len(token_ids)]))
         with self._lock:
             weights = self._heads.token_weights(self._backbone.forward(pack), pack)[1:-1]
-        spans = self._tokenizer.spans(text, self.max_length)
-        return [
-            TokenWeight(piece, int(i), start, end, float(w))
-            for (piece, start, end), i, w in zip(spans, tokens[1:-1], weights, strict=True)
-        ]
+        return [TokenWeight(t.token, t.id, t.start, t.end, float(w)) for t, w in zip(tokens, weights, strict=True)]
 
     def _encode(
         self, texts: list[str], modes: Iterable[Mode] | None, max_length: int | None, show_progress: bool

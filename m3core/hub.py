@@ -7,7 +7,7 @@ from m3core.errors import DownloadFailed, ModelNotFound
 
 MINI = "m3-mini"
 
-_FILES = ["*.json", "*.pt", "*.txt", "*.model", "*/config.json"]
+_FILES = ["*.json", "*.pt", "*.txt", "*.model"]  # patterns reach into folders as well
 _SAFETENSORS = "*.safetensors"
 _BIN = "pytorch_model*.bin"
 
@@ -21,13 +21,14 @@ class Located:
     revision: str | None
 
 
-def locate(model: str, *, revision: str | None, endpoint: str | None) -> Located:
+def locate(model: str, *, revision: str | None = None, endpoint: str | None = None, fetch: bool = True) -> Located:
     """Finds the model's directory, fetching it first if need be.
 
     Args:
         model: `"m3-mini"`, a directory, or a hub id such as `"BAAI/bge-m3"`.
         revision: a hub branch, tag or commit.
         endpoint: the hub's address; `None` takes `HF_ENDPOINT`, or else the public hub.
+        fetch: whether to ask the hub; otherwise only its cache on this machine counts.
 
     Raises:
         ModelNotFound: there is no such directory, and no such repository.
@@ -40,11 +41,11 @@ def locate(model: str, *, revision: str | None, endpoint: str | None) -> Located
         return Located(path, path.resolve().name, None)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or "\\" in model:
         raise ModelNotFound(f"there is no directory {path}; give an existing one, a hub id or {MINI!r}")
-    directory = _fetch(model, revision, endpoint)
+    directory = _fetch(model, revision, endpoint, fetch)
     return Located(directory, model, directory.name)
 
 
-def _fetch(model: str, revision: str | None, endpoint: str | None) -> Path:
+def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -53,29 +54,35 @@ def _fetch(model: str, revision: str | None, endpoint: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    unreachable: Exception | None = None
     try:
-        try:
-            files = HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
-        except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
-            raise
-        except Exception:  # out of reach in one of many ways: the cache may still have it
-            return Path(snapshot_download(model, revision=revision, endpoint=endpoint, local_files_only=True))
-        weights = _SAFETENSORS if "model.safetensors" in files or "model.safetensors.index.json" in files else _BIN
-        patterns = [*_FILES, "heads.safetensors", weights]
-        return Path(snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=patterns))
+        if online:
+            try:
+                files = HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
+            except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
+                raise
+            except Exception as error:  # in one of many ways; the cache may still have it
+                unreachable = error
+            else:
+                safetensors = {"model.safetensors", "model.safetensors.index.json"} & set(files)
+                patterns = [*_FILES, _SAFETENSORS if safetensors else _BIN]
+                return Path(snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        at = f" at revision {revision!r}" if revision else ""
         raise ModelNotFound(
-            f"neither a directory nor a hub repository: {model!r}"
-            + (f" at revision {revision!r}" if revision else "")
-            + f" ({str(error).strip().splitlines()[0]}). Check the name, and your access if the repository is private"
+            f"{model!r} is neither a directory nor a hub repository{at} ({_first_line(error)}). "
+            "Check the name, and your access if the repository is private"
         ) from error
     except LocalEntryNotFoundError as error:
-        cause = error.__context__ or error
+        why = f"the hub could not be reached ({_first_line(unreachable)})" if unreachable else "nothing was fetched"
         raise DownloadFailed(
-            f"{model} is not in the cache, and {endpoint or 'the model hub'} could not be reached "
-            f"({type(cause).__name__}). Give the address of a mirror as endpoint= or in HF_ENDPOINT, "
-            f"a local directory, or {MINI!r} to try things out without a network"
-        ) from error
+            f"{model} is not in the cache, and {why}. Give the address of a mirror as endpoint= or in HF_ENDPOINT, "
+            f"or a local directory; {MINI!r} needs no network"
+        ) from (unreachable or error)
     except Exception as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise DownloadFailed(f"{model} could not be fetched from {endpoint or 'the model hub'}: {reason}") from error
+        raise DownloadFailed(f"{model} could not be fetched: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception | None) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

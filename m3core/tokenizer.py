@@ -24,21 +24,30 @@ _UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class TokenWeight:
-    """The lexical weight of one token of a text.
+class Token:
+    """One token of a text.
 
     Attributes:
         token: the vocabulary's piece, `▁` for a word's start included; `<unk>` or `[UNK]` outside the vocabulary.
         id: its id.
         start: where it begins in the text, in characters.
         end: where it ends. A bare `▁`, the mark of a word's start, is empty: `start == end`.
-        weight: how much it counts; 0 for a token that lexical matching ignores.
     """
 
     token: str
     id: int
     start: int
     end: int
+
+
+@dataclass(frozen=True)
+class TokenWeight(Token):
+    """A token with its lexical weight.
+
+    Attributes:
+        weight: how much it counts; 0 for a token that lexical matching ignores.
+    """
+
     weight: float
 
 
@@ -165,14 +174,14 @@ class M3Tokenizer:
             token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
         return TokenizedTexts(token_ids, TextCounts(len(texts), tokens, unknown, truncated, longest))
 
-    def spans(self, text: str, max_length: int) -> list[tuple[str, int, int]]:
-        """The piece and the character span of each token that `tokenize` keeps of `text`, special ones left out."""
+    def tokens(self, text: str, max_length: int) -> list[Token]:
+        """The tokens that `tokenize` keeps of `text`, special ones left out, with the characters they stand for."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        pieces = [str(self._tokenizer.id_to_token(i)) for i in encoding.ids[: max_length - 2]]
-        return [
-            (piece, start, start if piece == "▁" else end)
-            for piece, (start, end) in zip(pieces, encoding.offsets, strict=False)
-        ]
+        tokens = []
+        for i, (start, end) in zip(encoding.ids[: max_length - 2], encoding.offsets, strict=False):
+            piece = str(self._tokenizer.id_to_token(i))
+            tokens.append(Token(piece, i, start, start if piece == "▁" else end))
+        return tokens
 
 
 def iter_texts(texts: object) -> Iterator[object]:

@@ -1,0 +1,128 @@
+"""`m3 encode`: texts in a JSON-lines file to vectors in JSON lines or Parquet."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from m3cli.options import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    DtypeOption,
+    EndpointOption,
+    MaxLengthOption,
+    ModelOption,
+    RevisionOption,
+    load,
+)
+from m3core import InvalidInput, M3Output, MissingDependency, Mode
+from m3core.evaluation.beir import read_jsonl
+
+Write = Callable[[list[str], M3Output], None]
+
+
+def encode(
+    source: Annotated[Path, typer.Argument(help="JSON lines with _id (or id) and text.")],
+    target: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file to write.")],
+    model: ModelOption = DEFAULT_MODEL,
+    modes: Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model has.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+    max_length: MaxLengthOption = None,
+    endpoint: EndpointOption = None,
+    revision: RevisionOption = None,
+) -> None:
+    """Encode documents of any number. The target appears when it is complete; memory stays bounded."""
+    if target.suffix not in (".jsonl", ".parquet"):
+        raise InvalidInput(f"the target must end in .jsonl or .parquet, not {target.name!r}")
+    for _ in read_jsonl(source):  # a missing or empty file shows before the model loads
+        break
+    wanted = cast("list[Mode] | None", modes.split(",") if modes else None)
+    encoder = load(model, device, dtype, max_length, endpoint, revision)
+    ids: deque[str] = deque()
+    progress = Console(stderr=True).is_terminal
+    count = 0
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with _writer(target.suffix, partial) as write:
+            for output in encoder.iter_encode(_texts(source, ids), modes=wanted, show_progress=progress):
+                write([ids.popleft() for _ in range(len(output))], output)
+                count += len(output)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    Console().print(f"{count} texts → {target}", markup=False, highlight=False)
+
+
+def _texts(source: Path, ids: deque[str]) -> Iterator[str]:
+    for where, record in read_jsonl(source):
+        identifier, text = record.get("_id", record.get("id")), record.get("text")
+        if not isinstance(identifier, str | int) or not isinstance(text, str):
+            raise InvalidInput(f"{where}: expected an _id (or id) and a text, in {sorted(record)}")
+        ids.append(str(identifier))
+        yield f"{record.get('title') or ''} {text}".strip()
+
+
+@contextmanager
+def _writer(suffix: str, path: Path) -> Iterator[Write]:
+    if suffix == ".parquet":
+        with _parquet_writer(path) as write:
+            yield write
+        return
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(ids: list[str], output: M3Output) -> None:
+            for identifier, columns in zip(ids, _rows(output), strict=True):
+                file.write(json.dumps({"_id": identifier, **columns}, ensure_ascii=False) + "\n")
+
+        yield write
+
+
+def _rows(output: M3Output) -> Iterator[dict[str, Any]]:
+    for i in range(len(output)):
+        row: dict[str, Any] = {}
+        if output.dense is not None:
+            row["dense"] = output.dense[i].tolist()
+        if output.sparse is not None:
+            row["sparse"] = output.sparse[i].as_dict()
+        if output.multivector is not None:
+            row["multivector"] = output.multivector[i].tolist()
+        yield row
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Write]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependency("Parquet needs pyarrow: pip install 'm3-retrieval[parquet]'") from error
+    writer: Any = None
+
+    def write(ids: list[str], output: M3Output) -> None:
+        nonlocal writer
+        columns: dict[str, Any] = {"_id": pa.array(ids)}
+        if output.dense is not None:
+            width = output.dense.shape[1]
+            columns["dense"] = pa.FixedSizeListArray.from_arrays(pa.array(output.dense.reshape(-1)), width)
+        if output.sparse is not None:
+            indices = [v.indices.astype("uint32") for v in output.sparse]
+            columns["sparse_indices"] = pa.array(indices, pa.list_(pa.uint32()))
+            columns["sparse_values"] = pa.array([v.values for v in output.sparse], pa.list_(pa.float32()))
+        if output.multivector is not None:
+            rows = [list(m) for m in output.multivector]
+            columns["multivector"] = pa.array(rows, pa.list_(pa.list_(pa.float32())))
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,40 @@
+"""What several commands share: how to choose a model, and how tables look."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from m3core import M3Encoder
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id, directory, or m3-mini (bundled).")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu, cuda:1, mps. Default: the best there is.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+MaxLengthOption = Annotated[int | None, typer.Option(help="Cut texts at so many tokens. Default: the model's limit.")]
+EndpointOption = Annotated[str | None, typer.Option(help="Address of a model hub or mirror.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")]
+
+DEFAULT_MODEL = "BAAI/bge-m3"
+LABELS = {"dense": "dense", "sparse": "sparse", "multivector": "multi-vector", "hybrid": "hybrid", "bm25": "BM25"}
+
+
+def load(
+    model: str,
+    device: str | None,
+    dtype: str,
+    max_length: int | None = None,
+    endpoint: str | None = None,
+    revision: str | None = None,
+) -> M3Encoder:
+    """The encoder that the options ask for."""
+    return M3Encoder(model, device=device, dtype=dtype, max_length=max_length, endpoint=endpoint, revision=revision)
+
+
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """A table without a frame: text columns to the left, the rest to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
