@@ -170,6 +170,7 @@ class M3Encoder:
     ) -> M3Output:
         """Encodes queries, with the `instruction` before each if there is one. See `encode_documents`."""
         instruction = self.fingerprint.instruction or ""
+        instruction = self.fingerprint.instruction or ""
         return self._encode([instruction + t for t in check_texts(texts)], modes, max_length, show_progress)
 
     def iter_encode(

@@ -10,6 +10,7 @@ MINI = "m3-mini"
 _FILES = ["*.json", "*.pt", "*.txt", "*.model"]  # patterns reach into folders as well
 _SAFETENSORS = "*.safetensors"
 _BIN = "pytorch_model*.bin"
+_TIMEOUT = 10.0  # seconds for the first answer of a hub
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,18 @@ def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool)
     try:
         if online:
             try:
-                files = HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
+                info = HfApi(endpoint=endpoint).model_info(model, revision=revision, timeout=_TIMEOUT)
             except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
                 raise
             except Exception as error:  # in one of many ways; the cache may still have it
                 unreachable = error
             else:
-                safetensors = {"model.safetensors", "model.safetensors.index.json"} & set(files)
+                names = {file.rfilename for file in info.siblings or ()}
+                safetensors = {"model.safetensors", "model.safetensors.index.json"} & names
                 patterns = [*_FILES, _SAFETENSORS if safetensors else _BIN]
                 return Path(snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=patterns))
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+        cached = [*_FILES, _SAFETENSORS]
+        return Path(snapshot_download(model, revision=revision, allow_patterns=cached, local_files_only=True))
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise ModelNotFound(

@@ -18,6 +18,7 @@ from m3core.packing import IntArray
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model")
 _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[UNK]")
 _UNKNOWN_NAMES = ("<unk>", "[UNK]")
 _UNKNOWN_SHARE = 0.05
@@ -131,26 +132,25 @@ class M3Tokenizer:
 
     @classmethod
     def from_directory(cls, path: Path) -> "M3Tokenizer":
-        """Reads `tokenizer.json`, or else what transformers can make a fast tokenizer from.
+        """Reads `tokenizer.json`, or else makes a fast tokenizer from the vocabulary file that there is.
 
         Raises:
             InvalidModel: there is none, or it is damaged.
         """
         from tokenizers import Tokenizer
 
+        if not any((path / name).is_file() for name in _FILES):
+            raise InvalidModel(f"{path} has no tokenizer: none of {', '.join(_FILES)}; fetch or save it again")
         try:
-            if (path / "tokenizer.json").is_file():
-                return cls(Tokenizer.from_file(str(path / "tokenizer.json")))
+            if (path / _FILES[0]).is_file():
+                return cls(Tokenizer.from_file(str(path / _FILES[0])))
             from transformers import AutoTokenizer
 
             return cls(AutoTokenizer.from_pretrained(path).backend_tokenizer)
         except InvalidModel:
             raise
         except Exception as error:  # tokenizers and transformers raise bare Exceptions for damaged files
-            raise InvalidModel(
-                f"no usable tokenizer in {path} (tokenizer.json, or vocab.txt or sentencepiece.bpe.model with "
-                f"tokenizer_config.json): {error}"
-            ) from error
+            raise InvalidModel(f"the tokenizer in {path} cannot be loaded: {error}") from error
 
     def check_fits(self, vocabulary: int) -> None:
         """Raises `InvalidModel` if there are more token ids than the model has embeddings for."""

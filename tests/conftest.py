@@ -1,0 +1,59 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import save_m3, save_m3e
+from transformers.utils import logging
+
+from m3core import M3Encoder
+
+ROOT = Path(__file__).parent.parent
+logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def m3_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tiny XLM-R with both heads, FlagEmbedding's layout. Do not change it."""
+    return save_m3(tmp_path_factory.mktemp("m3"))
+
+
+@pytest.fixture(scope="session")
+def m3e_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tiny BERT, sentence-transformers' layout. Do not change it."""
+    return save_m3e(tmp_path_factory.mktemp("m3e"))
+
+
+@pytest.fixture(scope="session")
+def tiny_m3(m3_dir: Path) -> M3Encoder:
+    return M3Encoder(m3_dir, dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mini() -> M3Encoder:
+    """The bundled model with default arguments."""
+    return M3Encoder("m3-mini")
+
+
+@pytest.fixture(scope="session")
+def debate() -> Path:
+    return ROOT / "examples" / "data" / "debate"
+
+
+@pytest.fixture(scope="session")
+def debate_texts(debate: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in (debate / "corpus.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def eval_set() -> Callable[[str], Path]:
+    """A folder of the judged sets in `M3_EVAL_DIR`; the test is skipped where there are none."""
+
+    def find(name: str) -> Path:
+        folder = os.environ.get("M3_EVAL_DIR")
+        if not folder:
+            pytest.skip("M3_EVAL_DIR names no judged sets")
+        return Path(folder) / name
+
+    return find

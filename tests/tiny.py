@@ -1,0 +1,106 @@
+"""Random tiny models and tokenizers, made in code: milliseconds to build, no network."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+CHARACTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,!?的一是不了人我在有他这中大来上国个到说们为子和你地")
+WORDS = ["▁the", "▁of", "ing", "er", "tion", "中国", "▁me"]
+
+ZH_EN = ["the meaning of it", "中国人说的", "a", "one, two! 3 4 5 到", "you 你 me 我", "是不是来了？ 是不是来了？", ""]
+
+
+def unigram() -> Tokenizer:
+    """An XLM-R-like tokenizer of about 80 pieces."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *WORDS, *CHARACTERS]
+    tokenizer = Tokenizer(models.Unigram([(p, -float(i % 7) - 3) for i, p in enumerate(pieces)], unk_id=3))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+def save_m3(
+    folder: Path,
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: bool = True,
+    positions: int = 130,
+    multivector_dim: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """A random XLM-R with BGE-M3's two head files, in FlagEmbedding's layout."""
+    torch.manual_seed(seed)
+    tokenizer = unigram()
+    config = XLMRobertaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        initializer_range=0.3,
+    )
+    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    rest = {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **rest).save_pretrained(folder)
+    if heads:
+        torch.save({"weight": torch.randn(1, hidden), "bias": torch.randn(1)}, folder / "sparse_linear.pt")
+        out = multivector_dim or hidden
+        torch.save({"weight": torch.randn(out, hidden), "bias": torch.randn(out)}, folder / "colbert_linear.pt")
+    return folder
+
+
+def save_m3e(folder: Path, *, normalize: bool = False, seed: int = 0) -> Path:
+    """A random BERT with mean pooling in sentence-transformers' layout, as moka-ai/m3e has it."""
+    torch.manual_seed(seed)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, *(f"##{c}" for c in CHARACTERS)]
+    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, mask_token="[MASK]").save_pretrained(folder)
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(
+        folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 48})
+    return folder
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON, with the folder if need be."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
