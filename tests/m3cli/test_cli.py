@@ -1,0 +1,125 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from m3cli.app import app
+from m3core import InvalidInput, M3Encoder, M3Error
+
+MINI = ["--model", "m3-mini"]
+
+
+def m3(*arguments: str) -> str:
+    """Runs the command in this process; errors come through as they are."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def write_records(path: Path, *records: dict) -> Path:
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), "utf-8")
+    return path
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    return write_records(tmp_path / "in.jsonl", {"_id": "a", "text": "巴黎是法国的首都。"}, {"id": 7, "text": "Tokyo"})
+
+
+def test_search_shows_rank_scores_and_text(debate: Path) -> None:
+    out = m3("search", debate, "边屿县2021年有几名专任物理教师？", "Who pays for congestion?", "-k", "2", *MINI)
+    assert "288 passages, m3-mini" in out
+    hits = re.findall(r"^(\d)\. ([\d.]+)  dense ([\d.]+)  sparse ([\d.]+)  multi-vector ([\d.]+)  (\S+)", out, re.M)
+    assert [hit[0] for hit in hits] == ["1", "2", "1", "2"]
+    assert hits[0][5].startswith("ai-teacher")
+    for _, fused, dense, sparse, multi, _ in hits:
+        assert float(fused) == pytest.approx(float(dense) + 0.03 * float(sparse) + 0.5 * float(multi), abs=2e-3)
+    assert "边屿县" in out
+
+
+def test_matched_tokens_are_highlighted(mini: M3Encoder) -> None:
+    from m3cli.search import _highlighted
+
+    text = _highlighted(mini, "堵车的负外部性", mini.encode_queries(["负外部性"]))
+    marked = {text.plain[span.start : span.end] for span in text.spans}
+    assert {"负", "外部"} & marked
+    assert "堵车" not in marked
+
+
+def test_score_adds_up(tmp_path: Path) -> None:
+    out = m3("score", "法国首都在哪里？", "巴黎是法国的首都。", "Bananas are yellow.", *MINI)
+    good, bad = (float(line.split()[-1]) for line in out.splitlines() if line.startswith(("巴黎", "Bananas")))
+    assert good > bad
+    assert "hybrid = 1 · dense + 0.03 · sparse + 0.5 · multi-vector" in out
+
+
+def test_encode_to_json_lines(records: Path, tmp_path: Path, mini: M3Encoder) -> None:
+    m3("encode", records, tmp_path / "out.jsonl", *MINI)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    expected = mini.encode_documents(["巴黎是法国的首都。", "Tokyo"])
+    assert [row["_id"] for row in rows] == ["a", "7"]
+    assert rows[0]["dense"] == pytest.approx(expected.dense[0].tolist(), abs=1e-6)
+    assert {int(i): w for i, w in rows[1]["sparse"].items()} == pytest.approx(expected.sparse[1].as_dict(), abs=1e-6)
+    assert len(rows[0]["multivector"]) == len(expected.multivector[0])
+
+
+def test_encode_to_parquet(records: Path, tmp_path: Path, mini: M3Encoder) -> None:
+    import pyarrow.parquet as pq
+
+    m3("encode", records, tmp_path / "out.parquet", "--modes", "dense,sparse", *MINI)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == ["_id", "dense", "sparse_indices", "sparse_values"]
+    row = table.to_pylist()[0]
+    expected = mini.encode_documents(["巴黎是法国的首都。", "Tokyo"]).sparse[0].as_dict()
+    assert dict(zip(row["sparse_indices"], row["sparse_values"], strict=True)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_encode_leaves_nothing_half_written(records: Path, tmp_path: Path) -> None:
+    with records.open("a") as file:
+        file.write('{"_id": "c", "body": "no text"}\n')
+    with pytest.raises(InvalidInput, match=r"in\.jsonl:3: expected an _id"):
+        m3("encode", records, tmp_path / "out.jsonl", *MINI)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out"])
+def test_encode_refuses_other_formats(records: Path, tmp_path: Path, target: str) -> None:
+    with pytest.raises(InvalidInput, match=r"must end in \.jsonl or \.parquet"):
+        m3("encode", records, tmp_path / target, *MINI)
+
+
+def test_eval_prints_a_table_by_kind(debate: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels.tsv"):
+        lines = (debate / name).read_text("utf-8").splitlines()
+        (small / name).write_text("\n".join(s for s in lines if "homework" in s or s.startswith("query-id")), "utf-8")
+    out = m3("eval", small, "--by", "kind", *MINI)
+    assert re.search(r"small \(11 queries, 18 passages\) +nDCG@10 +95 % +MRR@10 +Recall@100", out)
+    for system in ("dense", "sparse", "multi-vector", "hybrid", "BM25"):
+        assert re.search(rf"^{system} +0\.\d+ +0\.\d+–[01]\.\d+", out, re.M)
+    assert re.search(r"^paraphrase \(4\)", out, re.M)
+
+
+def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path) -> None:
+    out = m3("info", m3e_dir)
+    assert re.search(r"modes +dense\s*$", out, re.M)
+    assert re.search(r"maximum length +48 tokens", out)
+    assert re.search(r"score weights +dense 1, sparse 0.03, multi-vector 0.5", m3("info"))
+
+
+def test_an_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+    code = "import sys; from m3cli import main; sys.argv = ['m3', 'search', sys.argv[1], 'q', '-m', 'm3-mini']; main()"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.sub(r"\s", "", done.stderr) == re.sub(r"\s", "", f"error: there is no file {tmp_path}/corpus.jsonl")
+
+
+def test_errors_are_named(debate: Path) -> None:
+    with pytest.raises(M3Error, match="there is no directory"):
+        m3("search", debate, "q", "--model", "./missing")

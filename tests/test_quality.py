@@ -1,0 +1,56 @@
+"""Floors of retrieval quality, through the public API with default arguments."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from m3core import M3Encoder
+from m3core.evaluation import Report, evaluate, load_beir
+
+
+@pytest.fixture(scope="module")
+def report(mini: M3Encoder, debate: Path) -> Report:
+    """The bundled model on the debate set; with `-s` or on failure pytest shows its table."""
+    report = evaluate(mini, load_beir(debate))
+    groups = {"all": None, **report.groups("kind")}
+    for system in report.systems:
+        for name, where in groups.items():
+            low, high = report.interval(system, where=where)
+            print(f"{system:12} {name:15} nDCG@10 {report.mean(system, where=where):.3f} ({low:.3f}–{high:.3f})")
+    return report
+
+
+def test_the_hybrid_is_no_worse_than_the_best_mode_on_the_debate_set(report: Report) -> None:
+    best = max(report.mean(mode) for mode in ("dense", "sparse", "multivector"))
+    assert report.mean("hybrid") >= best - 0.01
+
+
+@pytest.mark.parametrize("kind", ["paraphrase", "english"])
+def test_the_hybrid_beats_bm25_where_words_differ(report: Report, kind: str) -> None:
+    low, _ = report.advantage("hybrid", "bm25", where=report.groups("kind")[kind])
+    assert low > 0.1
+
+
+@pytest.mark.parametrize(
+    ("system", "kind", "floor"),
+    [
+        ("hybrid", "exact_term", 0.89),
+        ("hybrid", "number_or_name", 0.97),
+        ("sparse", "exact_term", 0.91),
+        ("dense", "paraphrase", 0.40),
+        ("dense", "english", 0.44),
+        ("multivector", "english", 0.41),
+    ],
+)
+def test_each_mode_is_good_at_what_it_is_for(report: Report, system: str, kind: str, floor: float) -> None:
+    assert report.mean(system, where=report.groups("kind")[kind]) >= floor
+
+
+@pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")
+@pytest.mark.parametrize(("name", "floor"), [("xquad-zh-en", 0.86), ("docs-zh-zh", 0.76)])
+def test_hybrid_on_public_judged_sets(
+    mini: M3Encoder, eval_set: Callable[[str], Path], name: str, floor: float
+) -> None:
+    result = evaluate(mini, load_beir(eval_set(name)), bm25=False, metrics=["nDCG@10"])
+    assert result.mean("hybrid") >= floor
