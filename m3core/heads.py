@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import linear, normalize
 
+from m3core.backbones.memory import out_of_memory_named
 from m3core.output import FloatArray, Mode, SparseVector
 from m3core.packing import Pack
 
@@ -43,9 +44,14 @@ class Heads:
     multivector: tuple[torch.Tensor, torch.Tensor] | None
     special_ids: frozenset[int]
 
+    @out_of_memory_named()
     @torch.inference_mode()
     def apply(self, states: torch.Tensor, pack: Pack, modes: Sequence[Mode]) -> PackOutput:
-        """All of `modes` from the hidden states `(tokens, hidden)` of one pack."""
+        """All of `modes` from the hidden states `(tokens, hidden)` of one pack.
+
+        Raises:
+            OutOfMemory: the pack is too large for the device.
+        """
         sparse = None
         if "sparse" in modes:
             ids, lengths = pack.token_ids, pack.lengths

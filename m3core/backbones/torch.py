@@ -1,15 +1,13 @@
 """The PyTorch backbone: transformers' own XLM-R or BERT modules over packed tokens."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from m3core.backbones.attention import Segments
+from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint
-from m3core.errors import InvalidInput, OutOfMemory
+from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
 
 
@@ -58,20 +56,6 @@ def position_ids(pack: Pack, padding_id: int | None) -> IntArray:
     running = np.cumsum(counts)
     before = running[pack.starts] - counts[pack.starts]
     return np.where(counts, running - np.repeat(before, pack.lengths), 0) + padding_id
-
-
-@contextmanager
-def out_of_memory_named() -> Iterator[None]:
-    """Turns torch's ways of saying that memory ran out into `OutOfMemory`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
 
 
 def choose_device(device: str | None) -> torch.device:

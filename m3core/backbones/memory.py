@@ -1,0 +1,22 @@
+"""One name for the many ways in which torch says that memory ran out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from m3core.errors import OutOfMemory
+
+
+@contextmanager
+def out_of_memory_named() -> Iterator[None]:
+    """Turns torch's ways of saying that memory ran out into `OutOfMemory`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(str(error).split("\n", 1)[0]) from error
