@@ -6,6 +6,7 @@ files beside a plain Hugging Face model, which means CLS pooling). The first tha
 
 import hashlib
 import json
+import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,58 +88,77 @@ class Checkpoint:
         Raises:
             InvalidModel: it is no model directory, of an unsupported kind, or does not say how to pool.
         """
-        own = _read_json(directory / "m3.json", {})
-        modules = _read_json(directory / "modules.json", None)
+        own = _read_object(directory / "m3.json")
+        modules = _read_modules(directory / "modules.json")
         body = directory if own or modules is None else directory / _transformer_path(modules, directory)
-        config = _read_json(body / "config.json", None)
-        if config is None:
+        if not (body / "config.json").is_file():
             raise InvalidModel(f"{body} is no model directory: it has no config.json")
+        config = _read_object(body / "config.json")
         model_type = config.get("model_type")
         if model_type not in _SUPPORTED:
             raise InvalidModel(f"{name} is of type {model_type!r}; supported are {', '.join(_SUPPORTED)}")
         heads = _find_heads(directory, name)
         pooling, normalize = _pooling(own, modules, config, heads, directory, name)
+        _check_prompts(directory, name)
         try:
             padding = int(config.get("pad_token_id", 1)) if model_type in _ROBERTA_LIKE else None
             positions = int(config["max_position_embeddings"]) - (0 if padding is None else padding + 1)
+            max_length = min(positions, _stated_max_length(own, body) or positions)
             hidden = int(config["hidden_size"])
             head_dim = hidden // int(config["num_attention_heads"])
-            weights = own.get("score_weights") or (
-                (1.0, 0.3 if "sparse" in heads else 0.0, 1.0 if "multivector" in heads else 0.0)
-            )
-            dense, sparse, multi = (float(w) for w in weights)
-            checkpoint = cls(
-                name=name,
-                revision=revision or _hash(directory, body),
-                path=body,
-                family=str(own.get("family", "bge-m3" if heads else "dense")),
-                model_type=model_type,
-                pooling=pooling,
-                normalize=normalize,
-                max_length=min(positions, _stated_max_length(own, body) or positions),
-                hidden_size=hidden,
-                head_dim=head_dim,
-                position_padding=padding,
-                heads=heads,
-                multivector_dim=own.get("multivector_dim"),
-                score_weights=(dense, sparse, multi),
-                quantization=own.get("quantization"),
-                languages=tuple(own.get("languages", ())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidModel(f"{directory} has a config.json or m3.json that cannot be used: {error!r}") from error
-        if checkpoint.multivector_dim and "multivector" not in heads:
+            default = (1.0, 0.3 if "sparse" in heads else 0.0, 1.0 if "multivector" in heads else 0.0)
+            dense, sparse, multi = (float(w) for w in own.get("score_weights", default))
+            if max_length < 3 or not all(math.isfinite(w) for w in (dense, sparse, multi)):
+                raise ValueError(f"maximum length {max_length}, score weights {(dense, sparse, multi)}")
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InvalidModel(f"{directory} has settings that cannot be used: {error!r}") from error
+        dim = own.get("multivector_dim")
+        if dim is not None and "multivector" not in heads:
             raise InvalidModel(f"{directory / 'm3.json'} says that {name} has multi-vectors, but their head is missing")
-        return checkpoint
+        return cls(
+            name=name,
+            revision=revision or _hash(body, heads),
+            path=body,
+            family=str(own.get("family", "bge-m3" if heads else "dense")),
+            model_type=model_type,
+            pooling=pooling,
+            normalize=normalize,
+            max_length=max_length,
+            hidden_size=hidden,
+            head_dim=head_dim,
+            position_padding=padding,
+            heads=heads,
+            multivector_dim=dim,
+            score_weights=(dense, sparse, multi),
+            quantization=own.get("quantization"),
+            languages=tuple(own.get("languages", ())),
+        )
 
 
-def _read_json(path: Path, default: Any) -> Any:
-    if not path.is_file():
-        return default
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidModel(f"{path} is not valid JSON ({error}); fetch or write it again") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty where there is no file."""
+    content = _read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise InvalidModel(f"{path} holds no JSON object; fetch or write it again")
+    return content
+
+
+def _read_modules(path: Path) -> list[dict[str, str]] | None:
+    if not path.is_file():
+        return None
+    modules = _read_json(path)
+    if not isinstance(modules, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("path"), str) and isinstance(m.get("type"), str) for m in modules
+    ):
+        raise InvalidModel(f"{path} is no list of modules, each with a path and a type")
+    return modules
 
 
 def _transformer_path(modules: list[dict[str, str]], directory: Path) -> str:
@@ -153,10 +173,18 @@ def _kind(module: dict[str, str]) -> str:
 
 
 def _pooling(
-    own: dict[str, Any], modules: Any, config: dict[str, Any], heads: dict[Mode, Head], directory: Path, name: str
+    own: dict[str, Any],
+    modules: list[dict[str, str]] | None,
+    config: dict[str, Any],
+    heads: dict[Mode, Head],
+    directory: Path,
+    name: str,
 ) -> tuple[Pooling, bool]:
     if own:
-        return _known_pooling(own.get("pooling"), directory / "m3.json"), bool(own.get("normalize", True))
+        normalize = own.get("normalize", True)
+        if not isinstance(normalize, bool):
+            raise InvalidModel(f"{directory / 'm3.json'}: normalize must be true or false, not {normalize!r}")
+        return _known_pooling(own.get("pooling"), directory / "m3.json"), normalize
     if modules is not None:
         return _pooling_of_modules(modules, directory)
     if heads:
@@ -179,12 +207,11 @@ def _pooling_of_modules(modules: list[dict[str, str]], directory: Path) -> tuple
                 pass
             case "Pooling":
                 path = directory / module["path"] / "config.json"
-                settings = _read_json(path, {})
+                settings = _read_object(path)
                 flags = [k for k, on in settings.items() if k.startswith("pooling_mode_") and on is True]
-                mode = settings.get("pooling_mode") or "+".join(flags)
-                pooling = _known_pooling(
-                    mode.removeprefix("pooling_mode_").split("_tokens")[0].split("_token")[0], path
-                )
+                stated = settings.get("pooling_mode", flags[0] if len(flags) == 1 else flags)
+                known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+                pooling = _known_pooling(known.get(str(stated), stated), path)
             case "Normalize":
                 normalize = True
             case other:
@@ -200,6 +227,17 @@ def _known_pooling(value: object, path: Path) -> Pooling:
     if value == "mean":
         return "mean"
     raise InvalidModel(f"{path} asks for pooling {value!r}; supported are 'cls' and 'mean'")
+
+
+def _check_prompts(directory: Path, name: str) -> None:
+    prompts = _read_object(directory / "config_sentence_transformers.json").get("prompts") or {}
+    if isinstance(prompts, dict) and any(prompts.values()):
+        warnings.warn(
+            f"{name} names prompts for sentence-transformers, {prompts}, which are not put before texts here; "
+            "pass the query's as instruction=",
+            M3Warning,
+            stacklevel=5,
+        )
 
 
 def _find_heads(directory: Path, name: str) -> dict[Mode, Head]:
@@ -219,30 +257,28 @@ def _find_heads(directory: Path, name: str) -> dict[Mode, Head]:
             heads[mode] = Head(directory / file_name, "")
     if len(heads) == 1:
         missing = next(mode for mode in _HEAD_FILES if mode not in heads)
-        warnings.warn(f"{name} has no {_HEAD_FILES[missing]}, so it has no {missing} mode", M3Warning, stacklevel=2)
+        warnings.warn(f"{name} has no {_HEAD_FILES[missing]}, so it has no {missing} mode", M3Warning, stacklevel=5)
     return heads
 
 
 def _stated_max_length(own: dict[str, Any], body: Path) -> int | None:
+    settings = _read_object(body / "sentence_bert_config.json")
+    if settings.get("do_lower_case"):
+        raise InvalidModel(f"{body / 'sentence_bert_config.json'} asks for do_lower_case, which is not supported")
     stated = (
         own.get("max_length")
-        or _read_json(body / "sentence_bert_config.json", {}).get("max_seq_length")
-        or _read_json(body / "tokenizer_config.json", {}).get("model_max_length")
+        or settings.get("max_seq_length")
+        or _read_object(body / "tokenizer_config.json").get("model_max_length")
     )
     return int(stated) if stated else None
 
 
-def _hash(directory: Path, body: Path) -> str:
-    """A hash that changes with training: of the heads, and of both ends of each weights file."""
-    end = 1 << 20
+def _hash(body: Path, heads: dict[Mode, Head]) -> str:
+    """A hash of the files that decide about vectors: weights, heads, tokenizer."""
+    weights = sorted(body.glob("model*.safetensors")) or sorted(body.glob("pytorch_model*.bin"))
+    rest = {head.path for head in heads.values()} | {body / "tokenizer.json", body / "vocab.txt"}
     digest = hashlib.sha256()
-    for path in sorted(
-        {*directory.glob("*.safetensors"), *directory.glob("*.pt"), *body.glob("*.safetensors"), *body.glob("*.bin")}
-    ):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}:".encode())
+    for path in [*weights, *sorted(p for p in rest if p.is_file())]:
         with path.open("rb") as file:
-            digest.update(file.read(end))
-            file.seek(max(end, size - end))
-            digest.update(file.read(end))
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

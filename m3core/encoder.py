@@ -17,7 +17,16 @@ from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.hub import locate
 from m3core.output import MODES, Fingerprint, FloatArray, M3Output, Mode, SparseVector
 from m3core.packing import IntArray, Pack, TokenBudget, run_packs
-from m3core.tokenizer import M3Tokenizer, TextCounts, Token, TokenWeight, check_text, check_texts, iter_texts
+from m3core.tokenizer import (
+    M3Tokenizer,
+    TextCounts,
+    Token,
+    TokenWeight,
+    check_text,
+    check_texts,
+    checked_length,
+    iter_texts,
+)
 
 if TYPE_CHECKING:
     from m3core.backbones import Backbone
@@ -42,8 +51,8 @@ class M3Encoder:
     query.score(docs)                           # (1, 2) hybrid scores
     ```
 
-    One encoder may be shared by threads; their calls take turns on the device. Results do not depend on what else is in
-    a call: texts are packed side by side without padding, and attend to themselves only.
+    One encoder may be shared by threads; their calls take turns on the device. What else is in a call changes nothing
+    but rounding: texts are packed side by side without padding, and attend to themselves only.
 
     Attributes:
         modes: what the model has, of `"dense"`, `"sparse"`, `"multivector"`.
@@ -87,8 +96,8 @@ class M3Encoder:
         located = locate(str(model), revision=revision, endpoint=endpoint)
         checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
         self.max_length = checked_length(max_length, checkpoint.max_length)
-        if batch_tokens is not None and batch_tokens < 1:
-            raise InvalidInput(f"batch_tokens must be at least 1, not {batch_tokens}")
+        if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
+            raise InvalidInput(f"batch_tokens must be a whole number from 1, not {batch_tokens!r}")
         if instruction is not None:
             check_text(instruction, "instruction")
 
@@ -96,8 +105,8 @@ class M3Encoder:
         from m3core.weights import load_body, load_heads
 
         target = choose_device(device)
+        self._tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
         body = load_body(checkpoint, choose_dtype(dtype, target), target)
-        self._tokenizer = M3Tokenizer.from_directory(checkpoint.path)
         self._tokenizer.check_fits(body.config.vocab_size)
         self._backbone: Backbone = TorchBackbone(body, checkpoint)
         self._heads = load_heads(checkpoint, self._backbone, self._tokenizer.special_ids, normalize)
@@ -169,9 +178,7 @@ class M3Encoder:
         show_progress: bool = False,
     ) -> M3Output:
         """Encodes queries, with the `instruction` before each if there is one. See `encode_documents`."""
-        instruction = self.fingerprint.instruction or ""
-        instruction = self.fingerprint.instruction or ""
-        return self._encode([instruction + t for t in check_texts(texts)], modes, max_length, show_progress)
+        return self._encode(self._instructed(texts), modes, max_length, show_progress)
 
     def iter_encode(
         self,
@@ -195,7 +202,7 @@ class M3Encoder:
             `M3Output`s, together in the order of `texts`.
 
         Raises:
-            InvalidInput: as in `encode_documents`; what came before has been yielded.
+            InvalidInput: as in `encode_documents`; the windows before it have been yielded.
         """
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
@@ -206,13 +213,13 @@ class M3Encoder:
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
         """`encode_documents` on the encoder's worker thread, so that the event loop stays free."""
-        return await self._in_worker(partial(self.encode_documents, texts, modes=modes, max_length=max_length))
+        return await self._in_worker(partial(self._encode, check_texts(texts), modes, max_length, False))
 
     async def aencode_queries(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
         """`encode_queries` on the encoder's worker thread, so that the event loop stays free."""
-        return await self._in_worker(partial(self.encode_queries, texts, modes=modes, max_length=max_length))
+        return await self._in_worker(partial(self._encode, self._instructed(texts), modes, max_length, False))
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
@@ -223,7 +230,7 @@ class M3Encoder:
         Raises:
             InvalidInput: not a str, or not valid Unicode.
         """
-        return self._tokenizer.tokens(check_text(text, "text"), self.max_length)
+        return self._tokens(text)[0]
 
     def token_weights(self, text: str) -> list[TokenWeight]:
         """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.
@@ -235,12 +242,20 @@ class M3Encoder:
             UnsupportedMode: the model has no sparse mode.
         """
         self._checked_modes(["sparse"])
-        tokens = self.tokenize(text)
-        token_ids = self._tokenizer.tokenize([text], self.max_length).token_ids[0]
+        tokens, token_ids = self._tokens(text)
         pack = Pack(np.array([0]), token_ids, np.array([len(token_ids)]))
         with self._lock:
             weights = self._heads.token_weights(self._backbone.forward(pack), pack)[1:-1]
         return [TokenWeight(t.token, t.id, t.start, t.end, float(w)) for t, w in zip(tokens, weights, strict=True)]
+
+    def _tokens(self, text: str) -> tuple[list[Token], IntArray]:
+        tokens, tokenized = self._tokenizer.tokens(check_text(text, "text"), self.max_length)
+        tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=4)
+        return tokens, tokenized.token_ids[0]
+
+    def _instructed(self, texts: Iterable[str]) -> list[str]:
+        instruction = self.fingerprint.instruction or ""
+        return [instruction + text for text in check_texts(texts)]
 
     def _encode(
         self, texts: list[str], modes: Iterable[Mode] | None, max_length: int | None, show_progress: bool
@@ -297,8 +312,8 @@ class M3Encoder:
     def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:
         if modes is None:
             return self.modes
-        wanted = [modes] if isinstance(modes, str) else list(modes)
-        if not wanted or not set(wanted) <= set(MODES) or isinstance(modes, str):
+        wanted = [] if isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
+        if not wanted or not set(wanted) <= set(MODES):
             raise InvalidInput(f"modes must be a list of some of {', '.join(map(repr, MODES))}, not {modes!r}")
         for mode in wanted:
             if mode not in self.modes:
@@ -311,12 +326,3 @@ class M3Encoder:
 
 _NO_WEIGHTS = SparseVector(np.zeros(0, np.int32), np.zeros(0, np.float32))
 _NO_ROWS: FloatArray = np.zeros((0, 0), np.float32)
-
-
-def checked_length(asked: int | None, limit: int) -> int:
-    """The maximum length to use. Raises `InvalidInput` where it leaves no room for a token or exceeds the limit."""
-    if asked is None:
-        return limit
-    if not 3 <= asked <= limit:
-        raise InvalidInput(f"max_length must be between 3 (two special tokens and one more) and {limit}, not {asked}")
-    return asked

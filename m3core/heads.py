@@ -74,8 +74,7 @@ class Heads:
         if self.pooling == "cls":
             pooled = states[torch.from_numpy(pack.starts).to(states.device)].float()
         else:
-            lengths = torch.from_numpy(pack.lengths).to(states.device)
-            pooled = torch.segment_reduce(states.float(), "mean", lengths=lengths, axis=0)
+            pooled = torch.stack([text.mean(0) for text in states.float().split(pack.lengths.tolist())])
         vectors: FloatArray = (normalize(pooled, dim=-1) if self.normalize else pooled).cpu().numpy()
         return vectors
 

@@ -1,15 +1,16 @@
 """From what a user calls a model to a directory: the bundled one, a local one, or one from a model hub."""
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from m3core.errors import DownloadFailed, ModelNotFound
 
 MINI = "m3-mini"
 
-_FILES = ["*.json", "*.pt", "*.txt", "*.model"]  # patterns reach into folders as well
+_FILES = ["*.json", "*.pt", "*.txt", "*.model"]  # a leading * reaches into folders as well
 _SAFETENSORS = "*.safetensors"
-_BIN = "pytorch_model*.bin"
+_BIN = "*pytorch_model*.bin"
 _TIMEOUT = 10.0  # seconds for the first answer of a hub
 
 
@@ -37,7 +38,7 @@ def locate(model: str, *, revision: str | None = None, endpoint: str | None = No
     """
     if model == MINI:
         return Located(Path(__file__).parent / "mini", MINI, None)
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # unlike Path.expanduser, leaves an unknown ~user alone
     if path.is_dir():
         return Located(path, path.resolve().name, None)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or "\\" in model:
@@ -65,7 +66,7 @@ def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool)
             except Exception as error:  # in one of many ways; the cache may still have it
                 unreachable = error
             else:
-                names = {file.rfilename for file in info.siblings or ()}
+                names = {PurePosixPath(file.rfilename).name for file in info.siblings or ()}
                 safetensors = {"model.safetensors", "model.safetensors.index.json"} & names
                 patterns = [*_FILES, _SAFETENSORS if safetensors else _BIN]
                 return Path(snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=patterns))
@@ -78,10 +79,12 @@ def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool)
             "Check the name, and your access if the repository is private"
         ) from error
     except LocalEntryNotFoundError as error:
-        why = f"the hub could not be reached ({_first_line(unreachable)})" if unreachable else "nothing was fetched"
+        if not online:
+            raise DownloadFailed(f"{model} is not in the cache; encode something with it once to fetch it") from error
         raise DownloadFailed(
-            f"{model} is not in the cache, and {why}. Give the address of a mirror as endpoint= or in HF_ENDPOINT, "
-            f"or a local directory; {MINI!r} needs no network"
+            f"{model} is not in the cache, and the hub could not be reached ({_first_line(unreachable or error)}). "
+            f"Give the address of a mirror as endpoint= or in HF_ENDPOINT, or a local directory; {MINI!r} needs no "
+            "network"
         ) from (unreachable or error)
     except Exception as error:
         raise DownloadFailed(f"{model} could not be fetched: {_first_line(error)}") from error

@@ -1,7 +1,7 @@
 """What an encoder returns: `M3Output`, and the `SparseVector` and `Fingerprint` in it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,7 +37,12 @@ class SparseVector:
     values: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "indices", np.asarray(self.indices, dtype=np.int32))
+        indices = np.asarray(self.indices)
+        if indices.dtype.kind not in "iu" and len(indices):
+            raise InvalidInput(f"a SparseVector's indices are token ids, whole numbers, not {indices.dtype}")
+        if indices.size and int(indices.max()) > np.iinfo(np.int32).max:
+            raise InvalidInput(f"a SparseVector's indices are token ids below 2^31, not {indices.max()}")
+        object.__setattr__(self, "indices", indices.astype(np.int32, copy=False))
         object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float32))
         if self.indices.ndim != 1 or self.indices.shape != self.values.shape:
             raise InvalidInput(
@@ -109,8 +114,10 @@ class M3Output:
     fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
-        if self.dense is not None and self.dense.ndim != 2:
-            raise InvalidInput(f"dense must have the shape (n, d), not {self.dense.shape}")
+        if self.dense is not None:
+            object.__setattr__(self, "dense", np.asarray(self.dense, dtype=np.float32))
+            if self.dense.ndim != 2:
+                raise InvalidInput(f"dense must have the shape (n, d), not {self.dense.shape}")
         if self.multivector is not None:
             widths = {m.shape[1] if m.ndim == 2 else None for m in self.multivector}
             if len(widths) > 1 or None in widths:
@@ -132,6 +139,8 @@ class M3Output:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"text {index} of an M3Output with {len(self)} texts")
             index = [int(index)]
+        if isinstance(index, tuple):
+            index = list(index)
         rows = np.arange(len(self))[index].tolist()
         return M3Output(
             None if self.dense is None else self.dense[rows],
@@ -145,12 +154,13 @@ class M3Output:
         return (self[i] for i in range(len(self)))
 
     @staticmethod
-    def concat(outputs: Sequence["M3Output"]) -> "M3Output":
-        """Joins outputs of one encoder, in order.
+    def concat(outputs: Iterable["M3Output"]) -> "M3Output":
+        """Joins outputs of one encoder, in order; those of `iter_encode`, say.
 
         Raises:
             InvalidInput: no outputs, or outputs whose modes, weights or fingerprints differ.
         """
+        outputs = list(outputs)
         if not outputs:
             raise InvalidInput("concat needs at least one M3Output")
         first = outputs[0]
@@ -161,6 +171,8 @@ class M3Output:
                         f"outputs with different {what} cannot be joined: "
                         f"{getattr(first, what)} and {getattr(other, what)}"
                     )
+        if len({o.dense.shape[1] for o in outputs if o.dense is not None}) > 1:
+            raise InvalidInput("outputs whose dense vectors have different widths cannot be joined")
         return M3Output(
             None if first.dense is None else np.concatenate([o.dense for o in outputs if o.dense is not None]),
             None if first.sparse is None else [v for o in outputs for v in o.sparse or ()],

@@ -61,11 +61,9 @@ def maxsim_scores(queries: Sequence[FloatArray], documents: Sequence[FloatArray]
 def score(queries: M3Output, documents: M3Output, *, weights: Weights | None = None) -> FloatArray:
     """The hybrid score of each pair, the weighted sum of the modes. See `M3Output.score`."""
     common = [mode for mode in queries.modes if mode in documents.modes]
-    if weights is None:
-        weighted = {mode: queries.score_weights[MODES.index(mode)] for mode in common}
-    else:
-        weighted = {mode: w for mode, w in zip(MODES, weights, strict=True) if w}
-        missing = [mode for mode in weighted if mode not in common]
+    if weights is not None:
+        asked = [mode for mode, w in zip(MODES, _checked_weights(weights), strict=True) if w]
+        missing = [mode for mode in asked if mode not in common]
         if missing:
             raise UnsupportedMode(
                 f"a weight was given for {', '.join(missing)}, but queries have {', '.join(queries.modes)} and "
@@ -76,10 +74,9 @@ def score(queries: M3Output, documents: M3Output, *, weights: Weights | None = N
             f"queries have {', '.join(queries.modes)} and documents have {', '.join(documents.modes)}: "
             "no mode in common to score by"
         )
-    total = np.zeros((len(queries), len(documents)), dtype=np.float32)
-    for mode, weight in weighted.items():
-        total += np.float32(weight) * mode_scores(queries, documents, mode)
-    return total
+    total = WeightedSum(*(queries.score_weights if weights is None else weights))
+    used = [mode for mode in common if getattr(total, mode)] or common
+    return fuse({mode: mode_scores(queries, documents, mode) for mode in used}, total).astype(np.float32)
 
 
 def mode_scores(queries: M3Output, documents: M3Output, mode: Mode) -> FloatArray:
@@ -90,8 +87,9 @@ def mode_scores(queries: M3Output, documents: M3Output, mode: Mode) -> FloatArra
 
     Raises:
         UnsupportedMode: either side lacks the mode.
-        InvalidInput: the vectors have different widths.
+        InvalidInput: the two come from different models, as their fingerprints or the vectors' widths say.
     """
+    _check_comparable(queries, documents)
     if mode == "dense" and queries.dense is not None and documents.dense is not None:
         _same_width(queries.dense, documents.dense)
         return queries.dense @ documents.dense.T
@@ -161,6 +159,12 @@ class RRF:
     k: int = 60
     weights: Weights | None = None
 
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise InvalidInput(f"RRF's k must not be negative, as {self.k} is")
+        if self.weights is not None:
+            _checked_weights(self.weights)
+
 
 @dataclass(frozen=True)
 class DBSF:
@@ -182,15 +186,16 @@ def fuse(scores: Mapping[Mode, npt.ArrayLike], fusion: Fusion) -> npt.NDArray[np
         `(..., n)` float64, larger is better.
 
     Raises:
-        InvalidInput: no mode, an unknown one, or arrays of different shapes.
+        InvalidInput: no mode, an unknown one, infinite scores, or arrays of different shapes.
     """
     if not scores or not set(scores) <= set(MODES):
         raise InvalidInput(f"fuse takes scores for some of {', '.join(MODES)}, not for {list(scores)}")
-    if len({np.shape(s) for s in scores.values()}) != 1:
-        raise InvalidInput(f"all modes must score the same candidates, not {[np.shape(s) for s in scores.values()]}")
-    total = np.zeros(np.shape(next(iter(scores.values()))), dtype=np.float64)
-    for mode, given in scores.items():
-        values: npt.NDArray[np.float64] = np.asarray(given, dtype=np.float64)
+    arrays = {mode: np.asarray(given, dtype=np.float64) for mode, given in scores.items()}
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) != 1 or shapes == {()} or any(np.isinf(values).any() for values in arrays.values()):
+        raise InvalidInput(f"all modes must score the same candidates, with finite scores or NaN; shapes {shapes}")
+    total = np.zeros(shapes.pop(), dtype=np.float64)
+    for mode, values in arrays.items():
         match fusion:
             case WeightedSum():
                 part = getattr(fusion, mode) * values
@@ -199,7 +204,9 @@ def fuse(scores: Mapping[Mode, npt.ArrayLike], fusion: Fusion) -> npt.NDArray[np
                 part = weight / (fusion.k + ranks(values))
             case DBSF():
                 part = _spread(values)
-        total += np.nan_to_num(part, nan=0.0)
+            case _:
+                raise InvalidInput(f"fusion must be a WeightedSum, RRF or DBSF object, not {fusion!r}")
+        total += np.where(np.isnan(part), 0.0, part)
     return total
 
 
@@ -231,7 +238,10 @@ def _spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     mean = np.where(known, values, 0.0).sum(axis=-1, keepdims=True) / np.maximum(count, 1)
     deviation = np.where(known, values - mean, 0.0)
     sigma = np.sqrt((deviation**2).sum(axis=-1, keepdims=True) / np.maximum(count - 1, 1))
-    return np.where(known, 0.5 + deviation / np.where(sigma > 0, 6 * sigma, 1.0), np.nan)
+    low = np.where(known, values, np.inf).min(axis=-1, keepdims=True, initial=np.inf)
+    high = np.where(known, values, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
+    spread = np.where(high > low, deviation / np.where(sigma > 0, 6 * sigma, 1.0), 0.0)
+    return np.where(known, 0.5 + spread, np.nan)
 
 
 def _csr(vectors: Sequence[SparseVector], width: int) -> "csr_array":
@@ -266,8 +276,27 @@ def _segments(arrays: Sequence[FloatArray]) -> tuple[npt.NDArray[np.int64], npt.
     return np.cumsum(lengths) - lengths, lengths
 
 
+def _check_comparable(a: M3Output, b: M3Output) -> None:
+    """Same model, as far as fingerprints tell. Maximum length and instruction may differ between queries and texts."""
+    if a.fingerprint is None or b.fingerprint is None:
+        return
+    for what in ("model", "revision", "pooling", "normalize"):
+        ours, theirs = getattr(a.fingerprint, what), getattr(b.fingerprint, what)
+        if ours != theirs:
+            raise InvalidInput(
+                f"outputs of different models cannot be compared ({what} {ours!r} and {theirs!r}): "
+                "encode both sides with the same encoder"
+            )
+
+
 def _same_width(a: FloatArray, b: FloatArray) -> None:
     if a.shape[1] != b.shape[1]:
         raise InvalidInput(
             f"vectors {a.shape[1]} and {b.shape[1]} wide cannot be compared: encode both sides with the same model"
         )
+
+
+def _checked_weights(weights: Sequence[float]) -> Sequence[float]:
+    if len(weights) != len(MODES):
+        raise InvalidInput(f"weights are three, for {', '.join(MODES)}, not {weights!r}")
+    return weights

@@ -5,7 +5,8 @@ change it. Ours never has any, so one instance serves all threads.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,26 +163,34 @@ class M3Tokenizer:
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> TokenizedTexts:
         """Token ids with special tokens, cut to `max_length` including them. For texts that `check_texts` passed."""
-        room = max_length - 2
-        token_ids: list[IntArray] = []
-        tokens = unknown = truncated = longest = 0
-        for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-            ids = np.array(encoding.ids, dtype=np.int64)
-            tokens += len(ids)
-            unknown += int(np.isin(ids, self._unknown_ids).sum())
-            longest = max(longest, len(ids) + 2)
-            truncated += len(ids) > room
-            token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
-        return TokenizedTexts(token_ids, TextCounts(len(texts), tokens, unknown, truncated, longest))
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return self._framed((encoding.ids for encoding in encodings), max_length)
 
-    def tokens(self, text: str, max_length: int) -> list[Token]:
-        """The tokens that `tokenize` keeps of `text`, special ones left out, with the characters they stand for."""
+    def tokens(self, text: str, max_length: int) -> tuple[list[Token], TokenizedTexts]:
+        """The tokens that are kept of a text, special ones left out, with the characters they stand for.
+
+        Returns:
+            The tokens, and what `tokenize` gives for the text.
+        """
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         tokens = []
         for i, (start, end) in zip(encoding.ids[: max_length - 2], encoding.offsets, strict=False):
             piece = str(self._tokenizer.id_to_token(i))
             tokens.append(Token(piece, i, start, start if piece == "▁" else end))
-        return tokens
+        return tokens, self._framed([encoding.ids], max_length)
+
+    def _framed(self, contents: Iterable[list[int]], max_length: int) -> TokenizedTexts:
+        room = max_length - 2
+        token_ids: list[IntArray] = []
+        tokens = unknown = truncated = longest = 0
+        for content in contents:
+            ids = np.array(content, dtype=np.int64)
+            tokens += len(ids)
+            unknown += int(np.isin(ids, self._unknown_ids).sum())
+            longest = max(longest, len(ids) + 2)
+            truncated += len(ids) > room
+            token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
+        return TokenizedTexts(token_ids, TextCounts(len(token_ids), tokens, unknown, truncated, longest))
 
 
 def iter_texts(texts: object) -> Iterator[object]:
@@ -190,10 +199,13 @@ def iter_texts(texts: object) -> Iterator[object]:
     Raises:
         InvalidInput: a single text, None, or something else that holds none.
     """
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        kind = "None" if texts is None else f"a single {type(texts).__name__}"
-        raise InvalidInput(f"expected a list of texts, not {kind}; for one text pass [text]")
-    return iter(texts)
+    if isinstance(texts, Mapping | Set):
+        raise InvalidInput(f"expected a list of texts, not a {type(texts).__name__}, which has no order of texts")
+    if not isinstance(texts, str | bytes):
+        with suppress(TypeError):  # also what calls itself iterable and is not, such as a 0-d array
+            return iter(texts)  # type: ignore[call-overload, no-any-return]
+    kind = "None" if texts is None else f"a single {type(texts).__name__}"
+    raise InvalidInput(f"expected a list of texts, not {kind}; for one text pass [text]")
 
 
 def check_texts(texts: object, *, first: int = 0) -> list[str]:
@@ -221,3 +233,12 @@ def check_text(text: object, name: str) -> str:
             "clean it with text.encode('utf-8', 'replace').decode('utf-8')"
         ) from error
     return text
+
+
+def checked_length(asked: int | None, limit: int) -> int:
+    """The maximum length to use. Raises `InvalidInput` where it leaves no room for a token or exceeds the limit."""
+    if asked is None:
+        return limit
+    if not isinstance(asked, int | np.integer) or not 3 <= asked <= limit:
+        raise InvalidInput(f"max_length must be between 3 (two special tokens and one more) and {limit}, not {asked!r}")
+    return int(asked)

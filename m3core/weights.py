@@ -1,5 +1,6 @@
 """Loading weights: the transformer body into transformers' own classes, and the heads. Nothing is unpickled."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ from transformers.utils import logging
 
 from m3core.backbones import Backbone
 from m3core.backbones.attention import NAME as PACKED_ATTENTION
+from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint, Head
 from m3core.errors import InvalidModel
 from m3core.heads import Heads
 
 _CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 _Q4_FILE = "model.q4.safetensors"
+_LOADING = threading.Lock()
 
 
 def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -32,7 +35,7 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
     """
     model_class: Any = getattr(transformers, _CLASSES[checkpoint.model_type])  # from_pretrained's types say too little
     model: PreTrainedModel
-    with _quiet(), _invalid_model_named(checkpoint.path):
+    with _quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
         config = model_class.config_class.from_pretrained(checkpoint.path)
         path: Path | None = checkpoint.path
         state = None
@@ -45,17 +48,23 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
             dtype=dtype,
             attn_implementation=PACKED_ATTENTION,
             add_pooling_layer=False,
+            ignore_mismatched_sizes=True,  # reported, and refused below by name
             output_loading_info=True,
         )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InvalidModel(
-            f"{checkpoint.path} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …); "
-            "fetch or save it again"
-        )
+    strays = {k for k in report["unexpected_keys"] if "encoder.layer." in k}
+    wrong = {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}
+    for keys, what in (
+        (set(report["missing_keys"]) - wrong, "lacks weights that its config.json asks for"),
+        (wrong, "has weights of another shape than its config.json says"),
+        (strays, "has weights that its config.json knows nothing of"),
+    ):
+        if keys:
+            named = ", ".join(sorted(keys)[:3])
+            raise InvalidModel(f"{checkpoint.path} {what} ({len(keys)}: {named}); fetch or save it again")
     for name, parameter in model.named_parameters():
         _check_finite(parameter, name, checkpoint.path)
-    model.to(device)  # type: ignore[arg-type]  # its wrapper hides the overload that takes a device
+    with out_of_memory_named():
+        model.to(device)  # type: ignore[arg-type]  # its wrapper hides the overload that takes a device
     return model
 
 
@@ -147,9 +156,7 @@ def _invalid_model_named(path: Path) -> Iterator[None]:
     """Whatever libraries below raise for damaged files becomes one named error."""
     try:
         yield
-    except InvalidModel:
-        raise
-    except MemoryError:
+    except (InvalidModel, MemoryError):
         raise
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
@@ -159,12 +166,13 @@ def _invalid_model_named(path: Path) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Transformers' own progress bars and reports, off while we load; we report what is wrong ourselves."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with _LOADING:  # the settings are the process's, so one thread at a time
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()

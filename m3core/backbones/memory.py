@@ -7,6 +7,8 @@ import torch
 
 from m3core.errors import OutOfMemory
 
+_WORDS = ("not enough memory", "can't allocate memory", "out of memory")  # the CPU's, and MPS's
+
 
 @contextmanager
 def out_of_memory_named() -> Iterator[None]:
@@ -17,6 +19,6 @@ def out_of_memory_named() -> Iterator[None]:
         torch.cuda.empty_cache()
         raise OutOfMemory(str(error).split("\n", 1)[0]) from error
     except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not any(words in str(error) for words in _WORDS):
             raise
         raise OutOfMemory(str(error).split("\n", 1)[0]) from error
