@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from m3core import M3Encoder
+from m3core import M3Encoder, WeightedSum, fuse
 from m3core.scoring import mode_scores
 
 QUESTIONS = [
@@ -19,8 +19,8 @@ encoder = M3Encoder("m3-mini")
 documents = encoder.encode_documents([p["text"] for p in passages], show_progress=True)
 queries = encoder.encode_queries(QUESTIONS)
 
-hybrid = queries.score(documents)  # (questions, passages)
-by_mode = {mode: mode_scores(queries, documents, mode) for mode in encoder.modes}
+by_mode = {mode: mode_scores(queries, documents, mode) for mode in encoder.modes}  # (questions, passages) each
+hybrid = fuse(by_mode, WeightedSum(*encoder.score_weights))  # the same as queries.score(documents)
 for q, question in enumerate(QUESTIONS):
     print(f"\n{question}")
     for d in hybrid[q].argsort()[::-1][:2]:

@@ -29,7 +29,8 @@ def main() -> None:
     console = Console(stderr=True)
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        console.print(f"[yellow]warning:[/] {message}", highlight=False)
+        console.print("[yellow]warning:[/]", end=" ")
+        console.print(str(message), markup=False, highlight=False, soft_wrap=True)
 
     warnings.simplefilter("always", M3Warning)
     warnings.showwarning = show
@@ -37,5 +38,5 @@ def main() -> None:
         app()
     except M3Error as error:
         console.print("[red]error:[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)

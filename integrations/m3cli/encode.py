@@ -21,7 +21,7 @@ from m3cli.options import (
     load,
 )
 from m3core import InvalidInput, M3Output, MissingDependency, Mode
-from m3core.evaluation.beir import read_jsonl
+from m3core.records import read_records
 
 Write = Callable[[list[str], M3Output], None]
 
@@ -40,9 +40,11 @@ def encode(
     """Encode documents of any number. The target appears when it is complete; memory stays bounded."""
     if target.suffix not in (".jsonl", ".parquet"):
         raise InvalidInput(f"the target must end in .jsonl or .parquet, not {target.name!r}")
-    for _ in read_jsonl(source):  # a missing or empty file shows before the model loads
-        break
-    wanted = cast("list[Mode] | None", modes.split(",") if modes else None)
+    if not target.parent.is_dir() or target.resolve() == source.resolve():
+        raise InvalidInput(f"{target} cannot be written: its folder must exist, and it must not be the source")
+    if next(read_records(source), None) is None:  # before the model loads
+        raise InvalidInput(f"{source} is empty")
+    wanted = cast("list[Mode] | None", [m.strip() for m in modes.split(",")] if modes else None)
     encoder = load(model, device, dtype, max_length, endpoint, revision)
     ids: deque[str] = deque()
     progress = Console(stderr=True).is_terminal
@@ -60,12 +62,9 @@ def encode(
 
 
 def _texts(source: Path, ids: deque[str]) -> Iterator[str]:
-    for where, record in read_jsonl(source):
-        identifier, text = record.get("_id", record.get("id")), record.get("text")
-        if not isinstance(identifier, str | int) or not isinstance(text, str):
-            raise InvalidInput(f"{where}: expected an _id (or id) and a text, in {sorted(record)}")
-        ids.append(str(identifier))
-        yield f"{record.get('title') or ''} {text}".strip()
+    for record in read_records(source):
+        ids.append(record.id)
+        yield record.text
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from m3cli.options import (
     DEFAULT_MODEL,
@@ -44,7 +46,7 @@ def evaluate(
         progress = Console(stderr=True).is_terminal
         report = evaluation.evaluate(encoder, judged, metrics=names, bm25=bm25, show_progress=progress)
         size = f"{len(judged.queries.ids)} queries, {len(judged.corpus.ids)} passages"
-        table = plain_table(f"{judged.name} ({size})", names[0], "95 %", *names[1:])
+        table = plain_table(escape(f"{judged.name} ({size})"), names[0], "95 %", *names[1:])
         for system in report.systems:
             low, high = report.interval(system, names[0])
             means = [f"{report.mean(system, name):.3f}" for name in names]
@@ -56,11 +58,11 @@ def evaluate(
 
 
 def _by_group(report: evaluation.Report, metric: str, key: str) -> object:
-    table = plain_table(f"\n{metric} by {key}", *(LABELS[system] for system in report.systems))
+    table = plain_table(escape(f"\n{metric} by {key}"), *(LABELS[system] for system in report.systems))
     for label, where in report.groups(key).items():
         cells = []
         for system in report.systems:
             low, high = report.interval(system, metric, where=where)
             cells.append(f"{report.mean(system, metric, where=where):.3f} ({low:.3f}–{high:.3f})")
-        table.add_row(f"{label} ({where.sum()})", *cells)
+        table.add_row(Text(f"{label} ({where.sum()})"), *cells)
     return table

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from m3cli.options import plain_table
 from m3core.checkpoint import Checkpoint
@@ -42,5 +43,5 @@ def info(
     table.show_header = False
     table.columns[1].justify = "left"
     for name, value in rows.items():
-        table.add_row(name, value)
-    Console().print(table, markup=False, soft_wrap=True)
+        table.add_row(name, Text(value))
+    Console().print(table, soft_wrap=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from m3cli.options import (
     DEFAULT_MODEL,
@@ -16,7 +17,8 @@ from m3cli.options import (
     load,
     plain_table,
 )
-from m3core.scoring import mode_scores
+from m3core import MODES
+from m3core.scoring import WeightedSum, fuse, mode_scores
 
 
 def score(
@@ -31,11 +33,12 @@ def score(
     """Score passages against a query: dense, sparse, multi-vector, and their weighted sum."""
     encoder = load(model, device, dtype, endpoint=endpoint, revision=revision)
     documents, queries = encoder.encode_documents(passages), encoder.encode_queries([query])
-    columns = [mode_scores(queries, documents, mode)[0] for mode in encoder.modes]
+    per_mode = {mode: mode_scores(queries, documents, mode)[0] for mode in encoder.modes}
+    hybrid = fuse(per_mode, WeightedSum(*encoder.score_weights))
     table = plain_table("passage", *(LABELS[mode] for mode in encoder.modes), "hybrid")
-    for row in zip(passages, *columns, queries.score(documents)[0], strict=True):
-        table.add_row(row[0], *(f"{value:.4f}" for value in row[1:]))
+    for row in zip(passages, *per_mode.values(), hybrid, strict=True):
+        table.add_row(Text(row[0]), *(f"{value:.4f}" for value in row[1:]))
     console = Console()
-    console.print(table, markup=False)
-    weights = dict(zip(LABELS.values(), encoder.score_weights, strict=False))
-    console.print("hybrid = " + " + ".join(f"{w:g} · {mode}" for mode, w in weights.items() if w), style="dim")
+    console.print(table)
+    weights = zip(MODES, encoder.score_weights, strict=True)
+    console.print("hybrid = " + " + ".join(f"{w:g} · {LABELS[mode]}" for mode, w in weights if w), style="dim")

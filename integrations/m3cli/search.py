@@ -20,7 +20,7 @@ from m3cli.options import (
 )
 from m3core import M3Encoder, M3Output
 from m3core.evaluation.beir import Passages, load_corpus
-from m3core.scoring import mode_scores
+from m3core.scoring import WeightedSum, fuse, mode_scores
 
 
 def search(
@@ -48,12 +48,12 @@ def search(
 def _print_hits(
     console: Console, encoder: M3Encoder, corpus: Passages, query: M3Output, documents: M3Output, k: int
 ) -> None:
-    fused = query.score(documents)[0]
     per_mode = {mode: mode_scores(query, documents, mode)[0] for mode in encoder.modes}
+    fused = fuse(per_mode, WeightedSum(*encoder.score_weights))
     for rank, i in enumerate(np.argsort(-fused, kind="stable")[:k], start=1):
         parts = "  ".join(f"{LABELS[mode]} {scores[i]:.3f}" for mode, scores in per_mode.items())
         console.print(f"{rank}. [bold]{fused[i]:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
-        about = " ".join(str(v) for key, v in corpus.metadata[i].items() if not key.endswith("_id"))
+        about = ", ".join(str(value) for value in corpus.metadata[i].values())
         console.print(f"{corpus.ids[i]}  {about}".rstrip(), style="cyan", markup=False, highlight=False)
         console.print(_highlighted(encoder, corpus.texts[i], query), soft_wrap=True)
     console.print()

@@ -1,13 +1,13 @@
 """Reading a judged retrieval set in BEIR layout."""
 
 import csv
-import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from m3core.errors import InvalidInput
+from m3core.records import read_records
 
 
 @dataclass(frozen=True)
@@ -77,41 +77,15 @@ def load_corpus(folder: str | Path) -> Passages:
     return _read_passages(Path(folder) / "corpus.jsonl")
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with `path:line` for messages; empty lines are passed over.
-
-    Raises:
-        InvalidInput: no such file, a line that is no JSON object, or bytes that are not UTF-8.
-    """
-    if not path.is_file():
-        raise InvalidInput(f"there is no file {path}")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"{path}:{number}"
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
-                raise InvalidInput(f"{where}: not JSON ({error})") from error
-            if not isinstance(record, dict):
-                raise InvalidInput(f"{where}: expected a JSON object, not {type(record).__name__}")
-            yield where, record
-
-
 def _read_passages(path: Path) -> Passages:
     passages = Passages([], [], [])
-    seen: set[str] = set()
-    for where, record in read_jsonl(path):
-        identifier, text, title = record.get("_id"), record.get("text"), record.get("title") or ""
-        if not isinstance(identifier, str | int) or not isinstance(text, str) or not isinstance(title, str):
-            raise InvalidInput(f"{where}: expected an _id and a text, in {sorted(record)}")
-        if str(identifier) in seen:
-            raise InvalidInput(f"{where}: the _id {identifier!r} stands twice")
-        seen.add(str(identifier))
-        passages.ids.append(str(identifier))
-        passages.texts.append(f"{title} {text}".strip())
-        passages.metadata.append(record.get("metadata") or {})
+    for record in read_records(path):
+        passages.ids.append(record.id)
+        passages.texts.append(record.text)
+        passages.metadata.append(record.metadata)
+    twice = [identifier for identifier, n in Counter(passages.ids).items() if n > 1]
+    if twice:
+        raise InvalidInput(f"{path}: the _id {twice[0]!r} stands twice")
     if not passages.ids:
         raise InvalidInput(f"{path} is empty")
     return passages
@@ -121,13 +95,18 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     if not path.is_file():
         raise InvalidInput(f"there are no judgements: no file {path}")
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
-            if number == 1 and row[-1:] == ["score"]:
-                continue
-            try:
-                query, passage, grade = row
-                qrels.setdefault(query, {})[passage] = int(grade)
-            except ValueError as error:
-                raise InvalidInput(f"{path}:{number}: expected query, passage and a whole grade, not {row}") from error
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8: {error}") from error
+    for number, row in enumerate(csv.reader(lines, delimiter="\t"), start=1):
+        if not row or (number == 1 and row[-1] == "score"):
+            continue
+        try:
+            query, passage, grade = row
+            qrels.setdefault(query, {})[passage] = int(grade)
+        except ValueError as error:
+            raise InvalidInput(f"{path}:{number}: expected query, passage and a whole grade, not {row}") from error
+    if not qrels:
+        raise InvalidInput(f"{path} has no judgements")
     return qrels

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from m3core.errors import InvalidInput, MissingDependency
 
 METRICS = ("nDCG@10", "MRR@10", "Recall@100")
-_FAMILIES = {"nDCG": "nDCG", "MRR": "RR", "Recall": "R"}
+DEPTH = 100
+"""How many results of a query are looked at."""
 
-FloatArray = npt.NDArray[np.float64]
+_FAMILIES = {"nDCG": "nDCG", "MRR": "RR", "Recall": "R"}
 
 
 def measure(
@@ -19,14 +20,14 @@ def measure(
     qrels: Mapping[str, Mapping[str, int]],
     queries: Sequence[str],
     metrics: Sequence[str] = METRICS,
-) -> dict[str, FloatArray]:
+) -> dict[str, npt.NDArray[np.float64]]:
     """What each query scores. nDCG takes grades as gains; a query with no result scores 0.
 
     Args:
         run: query id → passage id → score.
         qrels: query id → passage id → grade.
         queries: the query ids, in the order of the result.
-        metrics: `nDCG@k`, `MRR@k` and `Recall@k` for any k.
+        metrics: `nDCG@k`, `MRR@k` and `Recall@k`, k up to `DEPTH`.
 
     Returns:
         Per metric an array `(len(queries),)`.
@@ -35,22 +36,30 @@ def measure(
         InvalidInput: an unknown metric.
         MissingDependency: ir-measures is not installed.
     """
-    try:
-        import ir_measures
-    except ImportError as error:
-        raise MissingDependency("metrics need ir-measures: pip install 'm3-retrieval[eval]'") from error
-    parsed: dict[Any, str] = {}
-    for metric in metrics:
-        family, _, cut = metric.partition("@")
-        if family not in _FAMILIES or not cut.isdigit():
-            raise InvalidInput(f"unknown metric {metric!r}; use nDCG@k, MRR@k or Recall@k")
-        parsed[ir_measures.parse_measure(f"{_FAMILIES[family]}@{cut}")] = metric
+    parsed = parse_metrics(metrics)
+    import ir_measures
+
     places = {query: i for i, query in enumerate(queries)}
     values = {metric: np.zeros(len(queries)) for metric in metrics}
     for value in ir_measures.iter_calc(list(parsed), qrels, run):
         if value.query_id in places:
             values[parsed[value.measure]][places[value.query_id]] = value.value
     return values
+
+
+def parse_metrics(metrics: Sequence[str]) -> dict[Any, str]:
+    """ir-measures' objects for the metrics, each with the name it was asked for by. See `measure`."""
+    try:
+        import ir_measures
+    except ImportError as error:
+        raise MissingDependency("metrics need ir-measures: pip install 'm3-retrieval[eval]'") from error
+    parsed = {}
+    for metric in metrics:
+        family, _, cut = metric.partition("@")
+        if family not in _FAMILIES or not cut.isdecimal() or not 1 <= int(cut) <= DEPTH:
+            raise InvalidInput(f"unknown metric {metric!r}; use nDCG@k, MRR@k or Recall@k with k from 1 to {DEPTH}")
+        parsed[ir_measures.parse_measure(f"{_FAMILIES[family]}@{int(cut)}")] = metric
+    return parsed
 
 
 def bootstrap_interval(values: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:

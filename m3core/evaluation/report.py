@@ -9,11 +9,9 @@ import numpy.typing as npt
 from m3core.encoder import M3Encoder
 from m3core.evaluation.beir import JudgedSet
 from m3core.evaluation.bm25 import BM25
-from m3core.evaluation.metrics import METRICS, bootstrap_interval, measure
-from m3core.output import FloatArray
-from m3core.scoring import mode_scores
+from m3core.evaluation.metrics import DEPTH, METRICS, bootstrap_interval, measure, parse_metrics
+from m3core.scoring import WeightedSum, fuse, mode_scores
 
-_DEPTH = 100
 _QUERY_BLOCK = 256
 
 
@@ -82,15 +80,17 @@ def evaluate(
     Raises:
         MissingDependency: the extra `eval` is not installed.
     """
+    parse_metrics(metrics)  # what is wrong shows before hours of encoding
+    lexical = BM25(judged.corpus.texts) if bm25 else None
     documents = encoder.encode_documents(judged.corpus.texts, show_progress=show_progress)
     queries = encoder.encode_queries(judged.queries.texts, show_progress=show_progress)
-    lexical = BM25(judged.corpus.texts) if bm25 else None
     runs: dict[str, dict[str, dict[str, float]]] = {}
     for start in range(0, len(queries), _QUERY_BLOCK):
         block = queries[start : start + _QUERY_BLOCK]
-        scores: dict[str, FloatArray] = {mode: mode_scores(block, documents, mode) for mode in encoder.modes}
-        if len(encoder.modes) > 1:
-            scores["hybrid"] = block.score(documents)
+        by_mode = {mode: mode_scores(block, documents, mode) for mode in encoder.modes}
+        scores: dict[str, npt.NDArray[np.floating]] = dict(by_mode.items())
+        if len(by_mode) > 1:
+            scores["hybrid"] = fuse(by_mode, WeightedSum(*encoder.score_weights))
         if lexical is not None:
             scores["bm25"] = lexical.score(judged.queries.texts[start : start + _QUERY_BLOCK])
         ids = judged.queries.ids[start : start + _QUERY_BLOCK]
@@ -101,9 +101,9 @@ def evaluate(
 
 
 def _top(
-    scores: FloatArray, queries: Sequence[str], documents: Sequence[str]
+    scores: npt.NDArray[np.floating], queries: Sequence[str], documents: Sequence[str]
 ) -> Iterable[tuple[str, dict[str, float]]]:
-    depth = min(_DEPTH, scores.shape[1])
+    depth = min(DEPTH, scores.shape[1])
     best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
     for query, row, places in zip(queries, scores, best, strict=True):
         yield query, {documents[i]: float(row[i]) for i in places}

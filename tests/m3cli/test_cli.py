@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_search_shows_rank_scores_and_text(debate: Path) -> None:
     assert hits[0][5].startswith("ai-teacher")
     for _, fused, dense, sparse, multi, _ in hits:
         assert float(fused) == pytest.approx(float(dense) + 0.03 * float(sparse) + 0.5 * float(multi), abs=2e-3)
-    assert "边屿县" in out
+    assert "2021年专任物理教师只有9人" in out
 
 
 def test_matched_tokens_are_highlighted(mini: M3Encoder) -> None:
@@ -70,7 +71,7 @@ def test_encode_to_json_lines(records: Path, tmp_path: Path, mini: M3Encoder) ->
 def test_encode_to_parquet(records: Path, tmp_path: Path, mini: M3Encoder) -> None:
     import pyarrow.parquet as pq
 
-    m3("encode", records, tmp_path / "out.parquet", "--modes", "dense,sparse", *MINI)
+    m3("encode", records, tmp_path / "out.parquet", "--modes", "dense, sparse", *MINI)
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.column_names == ["_id", "dense", "sparse_indices", "sparse_values"]
     row = table.to_pylist()[0]
@@ -81,15 +82,36 @@ def test_encode_to_parquet(records: Path, tmp_path: Path, mini: M3Encoder) -> No
 def test_encode_leaves_nothing_half_written(records: Path, tmp_path: Path) -> None:
     with records.open("a") as file:
         file.write('{"_id": "c", "body": "no text"}\n')
-    with pytest.raises(InvalidInput, match=r"in\.jsonl:3: expected an _id"):
+    with pytest.raises(InvalidInput, match=r"in\.jsonl:3: expected an _id and a text"):
         m3("encode", records, tmp_path / "out.jsonl", *MINI)
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-@pytest.mark.parametrize("target", ["out.csv", "out"])
-def test_encode_refuses_other_formats(records: Path, tmp_path: Path, target: str) -> None:
-    with pytest.raises(InvalidInput, match=r"must end in \.jsonl or \.parquet"):
-        m3("encode", records, tmp_path / target, *MINI)
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("out.csv", r"must end in \.jsonl or \.parquet"),
+        ("out", r"must end in \.jsonl or \.parquet"),
+        ("in.jsonl", "must not be the source"),
+        ("no/such/out.jsonl", "its folder must exist"),
+    ],
+)
+def test_encode_refuses_a_target_before_the_model_loads(
+    records: Path, tmp_path: Path, target: str, message: str
+) -> None:
+    before = records.read_bytes()
+    with pytest.raises(InvalidInput, match=message):
+        m3("encode", records, tmp_path / target, "--model", "./missing")
+    assert records.read_bytes() == before
+
+
+def test_encode_refuses_an_empty_source(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"in\.jsonl is empty"):
+        m3("encode", write_records(tmp_path / "in.jsonl"), tmp_path / "out.parquet", "--model", "./missing")
+
+
+def test_brackets_in_texts_are_text(tmp_path: Path) -> None:
+    assert "[/x] [red]巴黎" in m3("score", "[/x]", "[/x] [red]巴黎", *MINI)
 
 
 def test_eval_prints_a_table_by_kind(debate: Path, tmp_path: Path) -> None:
@@ -105,8 +127,10 @@ def test_eval_prints_a_table_by_kind(debate: Path, tmp_path: Path) -> None:
     assert re.search(r"^paraphrase \(4\)", out, re.M)
 
 
-def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path) -> None:
-    out = m3("info", m3e_dir)
+def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(m3e_dir, tmp_path / "model"))
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    out = m3("info", folder)
     assert re.search(r"modes +dense\s*$", out, re.M)
     assert re.search(r"maximum length +48 tokens", out)
     assert re.search(r"score weights +dense 1, sparse 0.03, multi-vector 0.5", m3("info"))

@@ -13,6 +13,8 @@ from m3core import InvalidInput, M3Encoder, TruncationWarning, UnsupportedMode
         ("one text", r"not a single str; for one text pass \[text\]"),
         (b"bytes", "not a single bytes"),
         (3, "not a single int"),
+        ({"a": 1}, "not a dict"),
+        ({"a"}, "not a set"),
         (["a", None], "text 1 is None, not a str"),
         (["a", "b", 3.5], "text 2 is float, not a str"),
         (["a", b"b"], "text 1 is bytes, not a str"),
@@ -67,13 +69,13 @@ def test_a_megabyte_of_text_is_cut_and_encoded(mini: M3Encoder) -> None:
     assert len(output.multivector[0]) == 511
 
 
-@pytest.mark.parametrize("modes", [[], ["lexical"], "dense", ["dense", "colbert"]])
+@pytest.mark.parametrize("modes", [[], ["lexical"], "dense", ["dense", "colbert"], 5])
 def test_unknown_modes_are_named(tiny_m3: M3Encoder, modes: object) -> None:
     with pytest.raises(InvalidInput, match="modes must be a list of some of 'dense', 'sparse', 'multivector'"):
         tiny_m3.encode_documents(["a"], modes=modes)
 
 
-@pytest.mark.parametrize("length", [0, 2, -5, 129])
+@pytest.mark.parametrize("length", [0, 2, -5, 129, 10.5, "10"])
 def test_a_length_outside_the_models_range_is_refused(tiny_m3: M3Encoder, m3_dir: Path, length: int) -> None:
     with pytest.raises(InvalidInput, match=r"max_length must be between 3 .* and 128"):
         tiny_m3.encode_documents(["a"], max_length=length)

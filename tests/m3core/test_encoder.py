@@ -186,6 +186,13 @@ def test_token_weights_keep_every_token_apart(mini: M3Encoder) -> None:
     assert sparse == pytest.approx({i: w for i, w in best.items() if w > 0}, rel=1e-3)
 
 
+def test_tokenizing_tells_of_a_cut_as_encoding_does(tiny_m3: M3Encoder) -> None:
+    for method in (tiny_m3.tokenize, tiny_m3.token_weights):
+        with pytest.warns(TruncationWarning, match="1 of 1 texts") as caught:
+            assert len(method("a" * 300)) == 126
+        assert caught[0].filename == __file__
+
+
 def test_a_text_that_spells_out_special_tokens_is_encoded(tiny_m3: M3Encoder) -> None:
     output = tiny_m3.encode_documents(["a <pad> b </s> c <s>"])
     assert set(output.sparse[0].indices.tolist()).isdisjoint({0, 1, 2, 3})

@@ -52,6 +52,35 @@ def test_modules_json_decides_over_the_head_files(model_dir: Path) -> None:
     assert (encoder.fingerprint.pooling, len(encoder.modes)) == ("mean", 3)
 
 
+def test_two_poolings_at_once_are_refused(m3e_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(m3e_dir, tmp_path / "both"))
+    flags = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}
+    write_json(folder / "1_Pooling" / "config.json", flags)
+    with pytest.raises(InvalidModel, match=r"asks for pooling .*supported are 'cls' and 'mean'"):
+        M3Encoder(folder)
+
+
+def test_prompts_that_are_not_used_are_told_of(m3e_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(m3e_dir, tmp_path / "prompts"))
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": "query: "}})
+    with pytest.warns(M3Warning, match="not put before texts here; pass the query's as instruction="):
+        M3Encoder(folder)
+
+
+def test_a_change_of_any_weight_changes_the_revision(m3_dir: Path, model_dir: Path) -> None:
+    before = M3Encoder(m3_dir).fingerprint.revision
+    assert M3Encoder(model_dir).fingerprint.revision == before
+    damage_weights(model_dir, lambda w: w[QUERY].__setitem__((3, 3), 0.25))
+    assert M3Encoder(model_dir).fingerprint.revision != before
+
+
+def test_weights_of_a_deeper_model_are_refused(model_dir: Path) -> None:
+    config = json.loads((model_dir / "config.json").read_text())
+    write_json(model_dir / "config.json", {**config, "num_hidden_layers": 1})
+    with pytest.raises(InvalidModel, match=r"weights that its config\.json knows nothing of"):
+        M3Encoder(model_dir)
+
+
 def test_m3_json_decides_over_everything(m3e_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(m3e_dir, tmp_path / "own"))
     write_json(folder / "m3.json", {"pooling": "cls", "normalize": True, "max_length": 20, "score_weights": [2, 0, 0]})
@@ -173,7 +202,15 @@ def test_pickled_code_is_never_run(model_dir: Path, monkeypatch: pytest.MonkeyPa
         ("tokenizer.json", "{}", "the tokenizer in .* cannot be loaded"),
         ("model.safetensors", None, "cannot be loaded"),
         ("model.safetensors", "junk", "cannot be loaded"),
+        ("config.json", "[]", "config.json holds no JSON object"),
         ("m3.json", '{"pooling": "max"}', "asks for pooling 'max'"),
+        ("m3.json", "[1]", "m3.json holds no JSON object"),
+        ("m3.json", '{"pooling": "cls", "normalize": "false"}', "normalize must be true or false"),
+        ("m3.json", '{"pooling": "cls", "max_length": -5}', "settings that cannot be used"),
+        ("m3.json", '{"pooling": "cls", "score_weights": [1, NaN, 0]}', "settings that cannot be used"),
+        ("modules.json", '{"path": ""}', "no list of modules"),
+        ("modules.json", '[{"type": "x.Transformer"}]', "no list of modules"),
+        ("sentence_bert_config.json", '{"do_lower_case": true}', "do_lower_case, which is not supported"),
         ("m3.json", '{"pooling": "cls", "multivector_dim": 7}', r"expected are \(7, 32\)"),
         ("modules.json", '[{"path": "", "type": "x.Transformer"}]', "has no Pooling module"),
         ("modules.json", '[{"path": "", "type": "x.Transformer"}, {"path": "", "type": "x.Dense"}]', "module Dense"),

@@ -64,13 +64,14 @@ def test_slices_joined_give_the_whole(n: int, data: st.DataObject) -> None:
     output = make(n)
     cut = data.draw(st.integers(0, n))
     assert same(M3Output.concat([output[:cut], output[cut:]]), output)
-    assert same(M3Output.concat(list(output)), output)
+    assert same(M3Output.concat(iter(output)), output)
 
 
 def test_indexing_selects_texts() -> None:
     output = make(5)
     assert same(output[-1], output[4:])
     assert same(output[[4, 1]], M3Output.concat([output[4], output[1]]))
+    assert same(output[(4, 1)], output[[4, 1]])
     assert same(output[np.array([True, False, True, False, False])], output[[0, 2]])
     with pytest.raises(IndexError, match="text 5 of an M3Output with 5 texts"):
         output[5]
@@ -99,7 +100,15 @@ def test_modes_must_agree_in_length() -> None:
 
 @pytest.mark.parametrize(
     ("indices", "values"),
-    [([1, 2], [1.0]), ([2, 1], [1.0, 1.0]), ([1, 1], [1.0, 1.0]), ([-1], [1.0]), ([[1]], [[1.0]])],
+    [
+        ([2**32 + 5], [1.0]),
+        ([1.5], [1.0]),
+        ([1, 2], [1.0]),
+        ([2, 1], [1.0, 1.0]),
+        ([1, 1], [1.0, 1.0]),
+        ([-1], [1.0]),
+        ([[1]], [[1.0]]),
+    ],
 )
 def test_a_sparse_vector_refuses_what_no_store_takes(indices: list[int], values: list[float]) -> None:
     with pytest.raises(InvalidInput, match="SparseVector"):

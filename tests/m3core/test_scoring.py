@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from m3core import (
     DBSF,
     RRF,
+    Fingerprint,
     InvalidInput,
     M3Output,
     SparseVector,
@@ -111,7 +114,7 @@ def test_dbsf_scales_by_mean_and_deviation() -> None:
     sigma = values.std(ddof=1)
     expected = (values - (values.mean() - 3 * sigma)) / (6 * sigma)
     np.testing.assert_allclose(fuse({"dense": values}, DBSF()), expected)
-    np.testing.assert_allclose(fuse({"dense": np.array([3.0, 3.0])}, DBSF()), [0.5, 0.5])
+    np.testing.assert_allclose(fuse({"dense": np.array([0.1, 0.1, 0.1])}, DBSF()), [0.5, 0.5, 0.5])
     np.testing.assert_allclose(fuse({"dense": np.array([3.0, np.nan])}, DBSF()), [0.5, 0.0])
 
 
@@ -131,7 +134,38 @@ def test_equal_scores_share_the_better_rank() -> None:
     np.testing.assert_array_equal(ranks(np.array([0.0, 5.0, 0.0, np.nan, 7.0])), [3, 2, 3, np.nan, 1])
 
 
-@pytest.mark.parametrize("scores", [{}, {"colbert": np.zeros(2)}, {"dense": np.zeros(2), "sparse": np.zeros(3)}])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"dense": np.array([1.0, np.inf])},
+        {"dense": np.float64(1.0)},
+        {},
+        {"colbert": np.zeros(2)},
+        {"dense": np.zeros(2), "sparse": np.zeros(3)},
+    ],
+)
 def test_fuse_refuses_what_it_cannot_fuse(scores: dict) -> None:
     with pytest.raises(InvalidInput):
         fuse(scores, RRF())
+
+
+@pytest.mark.parametrize("fusion", ["rrf", RRF, None])
+def test_fuse_refuses_what_is_no_fusion(fusion: object) -> None:
+    with pytest.raises(InvalidInput, match="fusion must be a WeightedSum, RRF or DBSF object"):
+        fuse({"dense": np.zeros(2)}, fusion)
+
+
+def test_weights_are_three() -> None:
+    with pytest.raises(InvalidInput, match="weights are three"):
+        RRF(weights=(1.0, 1.0))
+    with pytest.raises(InvalidInput, match="weights are three"):
+        random_output(1, 0).score(random_output(1, 1), weights=(1.0, 2.0))
+
+
+def test_outputs_of_different_models_are_not_compared() -> None:
+    mine = Fingerprint("a", "1", ("dense",), 4, None, "cls", True, 128)
+    longer, other = replace(mine, max_length=512, instruction="q: "), replace(mine, revision="2")
+    query, same, foreign = (M3Output(np.ones((1, 4), np.float32), fingerprint=f) for f in (mine, longer, other))
+    assert query.score(same)[0, 0] == 4.0
+    with pytest.raises(InvalidInput, match=r"different models cannot be compared \(revision '1' and '2'\)"):
+        query.score(foreign)

@@ -23,7 +23,7 @@ def test_a_query_without_results_scores_nothing() -> None:
     np.testing.assert_allclose(values["Recall@10"], [0.5, 0])
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "nDCG", "nDCG@ten"])
+@pytest.mark.parametrize("metric", ["accuracy", "nDCG", "nDCG@ten", "nDCG@0", "Recall@1000"])
 def test_an_unknown_metric_is_named(metric: str) -> None:
     with pytest.raises(InvalidInput, match="unknown metric"):
         measure({}, QRELS, ["q1"], [metric])
