@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from m3core.encoder import M3Encoder
     from m3core.errors import (
+        CollectionLocked,
+        CollectionMismatch,
         DownloadFailed,
         InvalidInput,
         InvalidModel,
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
         MissingDependency,
         ModelNotFound,
         OutOfMemory,
+        StoreError,
         TruncationWarning,
         UnknownTokensWarning,
         UnsupportedMode,
     )
     from m3core.output import MODES, Fingerprint, M3Output, Mode, SparseVector
+    from m3core.records import Record
     from m3core.scoring import DBSF, RRF, Fusion, WeightedSum, compute_score, fuse
     from m3core.tokenizer import Token, TokenWeight
 
@@ -40,6 +44,7 @@ _HOME = {
     "M3Output": "output",
     "Mode": "output",
     "SparseVector": "output",
+    "Record": "records",
     "DBSF": "scoring",
     "RRF": "scoring",
     "Fusion": "scoring",
@@ -48,6 +53,8 @@ _HOME = {
     "fuse": "scoring",
     "Token": "tokenizer",
     "TokenWeight": "tokenizer",
+    "CollectionLocked": "errors",
+    "CollectionMismatch": "errors",
     "DownloadFailed": "errors",
     "InvalidInput": "errors",
     "InvalidModel": "errors",
@@ -56,6 +63,7 @@ _HOME = {
     "MissingDependency": "errors",
     "ModelNotFound": "errors",
     "OutOfMemory": "errors",
+    "StoreError": "errors",
     "TruncationWarning": "errors",
     "UnknownTokensWarning": "errors",
     "UnsupportedMode": "errors",
@@ -65,6 +73,8 @@ __all__ = [
     "DBSF",
     "MODES",
     "RRF",
+    "CollectionLocked",
+    "CollectionMismatch",
     "DownloadFailed",
     "Fingerprint",
     "Fusion",
@@ -78,7 +88,9 @@ __all__ = [
     "Mode",
     "ModelNotFound",
     "OutOfMemory",
+    "Record",
     "SparseVector",
+    "StoreError",
     "Token",
     "TokenWeight",
     "TruncationWarning",

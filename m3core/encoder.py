@@ -187,6 +187,7 @@ class M3Encoder:
         modes: Iterable[Mode] | None = None,
         max_length: int | None = None,
         show_progress: bool = False,
+        total: int | None = None,
         window: int = 1024,
     ) -> Iterator[M3Output]:
         """Encodes documents from a source that does not fit in memory, window by window.
@@ -196,6 +197,7 @@ class M3Encoder:
             modes: as in `encode_documents`.
             max_length: as in `encode_documents`.
             show_progress: whether to show a progress bar.
+            total: how many texts there will be, if that is known, for the progress bar.
             window: texts in each output but the last; the more, the better they pack.
 
         Yields:
@@ -207,7 +209,8 @@ class M3Encoder:
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
         length = checked_length(max_length, self.max_length)
-        return self._windows(iter_texts(texts), self._checked_modes(modes), length, show_progress, window)
+        progress = partial(tqdm, total=total, unit="text", disable=not show_progress)
+        return self._windows(iter_texts(texts), self._checked_modes(modes), length, progress, window)
 
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
@@ -268,10 +271,10 @@ class M3Encoder:
             return self._run(tokenized.token_ids, wanted, bar.update)
 
     def _windows(
-        self, texts: Iterator[object], modes: Sequence[Mode], max_length: int, show_progress: bool, window: int
+        self, texts: Iterator[object], modes: Sequence[Mode], max_length: int, progress: "partial[tqdm]", window: int
     ) -> Iterator[M3Output]:
         counts = TextCounts()
-        with tqdm(unit="text", disable=not show_progress) as bar:
+        with progress() as bar:
             while batch := list(islice(texts, window)):
                 tokenized = self._tokenizer.tokenize(check_texts(batch, first=counts.texts), max_length)
                 counts += tokenized.counts

@@ -29,6 +29,18 @@ class OutOfMemory(M3Error, MemoryError):
     """Even a single text does not fit into the device's memory."""
 
 
+class CollectionMismatch(M3Error, ValueError):
+    """A collection holds other vectors than those at hand: another model, other settings, modes or dimensions."""
+
+
+class StoreError(M3Error):
+    """A store cannot do its work: it is closed, inherited over a fork, or its engine failed."""
+
+
+class CollectionLocked(StoreError):
+    """A collection on disk is open already, in this or in another process."""
+
+
 class MissingDependency(M3Error, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 

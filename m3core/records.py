@@ -1,8 +1,8 @@
-"""Reading texts from JSON lines: one rule for corpora, queries and what is to be encoded."""
+"""A text with its id and metadata, and reading such records from JSON lines: one rule for corpora, queries, stores."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,25 @@ from m3core.errors import InvalidInput
 
 
 @dataclass(frozen=True)
-class TextRecord:
-    """One text of a file.
+class Record:
+    """A text, and what is known of it.
 
     Attributes:
-        id: its `_id` (or `id`), as a string.
-        text: title and text together.
-        metadata: a dict, empty where the file has none.
+        id: any string.
+        text: what was, or is to be, encoded.
+        metadata: whatever JSON can hold.
     """
 
     id: str
     text: str
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_records(path: Path) -> Iterator[TextRecord]:
+def read_records(path: Path) -> Iterator[Record]:
     """The records of a JSON-lines file: `{"_id": …, "text": …, "title"?: …, "metadata"?: {…}}` a line.
 
-    Empty lines are passed over. Reads as it is iterated.
+    The id may be a number or under `id`; title and text are joined. Empty lines are passed over. Reads as it is
+    iterated.
 
     Raises:
         InvalidInput: no such file, or a line that is no such record, named by file and line.
@@ -40,7 +41,7 @@ def read_records(path: Path) -> Iterator[TextRecord]:
                 yield _record(line, f"{path}:{number}")
 
 
-def _record(line: bytes, where: str) -> TextRecord:
+def _record(line: bytes, where: str) -> Record:
     try:
         record = json.loads(line)
     except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
@@ -53,4 +54,4 @@ def _record(line: bytes, where: str) -> TextRecord:
         raise InvalidInput(f"{where}: expected an _id and a text, in {sorted(record)}")
     if not isinstance(title, str) or not isinstance(metadata, dict):
         raise InvalidInput(f"{where}: the title must be a string and the metadata an object")
-    return TextRecord(str(identifier), f"{title} {text}".strip(), metadata)
+    return Record(str(identifier), f"{title} {text}".strip(), metadata)

@@ -47,6 +47,11 @@ def debate_texts(debate: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def debate_queries(debate: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in (debate / "queries.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
 def eval_set() -> Callable[[str], Path]:
     """A folder of the judged sets in `M3_EVAL_DIR`; the test is skipped where there are none."""
 

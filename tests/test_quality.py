@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from m3core import M3Encoder
-from m3core.evaluation import Report, evaluate, load_beir
+from m3core.evaluation import Report, evaluate, load_beir, measure
+from m3stores import QdrantStore, Record
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,25 @@ def test_hybrid_on_public_judged_sets(
 ) -> None:
     result = evaluate(mini, load_beir(eval_set(name)), bm25=False, metrics=["nDCG@10"])
     assert result.mean("hybrid") >= floor
+
+
+@pytest.mark.parametrize("rerank", [True, False])
+def test_a_collection_with_default_candidates_is_as_good_as_scoring_everything(
+    mini: M3Encoder, debate: Path, rerank: bool
+) -> None:
+    judged = load_beir(debate)
+    queries = mini.encode_queries(judged.queries.texts)
+    documents = mini.encode_documents(judged.corpus.texts)
+    weights = mini.score_weights if rerank else (*mini.score_weights[:2], 0.0)
+    order = np.argsort(-queries.score(documents, weights=weights), axis=1)[:, :10]
+    whole = {
+        query: {judged.corpus.ids[i]: 1.0 / rank for rank, i in enumerate(best, start=1)}
+        for query, best in zip(judged.queries.ids, order, strict=True)
+    }
+    with QdrantStore("debate") as store:
+        corpus = zip(judged.corpus.ids, judged.corpus.texts, strict=True)
+        store.upsert([Record(i, text) for i, text in corpus], documents)
+        found = store.search(queries, k=10, rerank=rerank)
+    run = {query: {hit.id: hit.score for hit in hits} for query, hits in zip(judged.queries.ids, found, strict=True)}
+    ndcg = [measure(r, judged.qrels, judged.queries.ids)["nDCG@10"].mean() for r in (run, whole)]
+    assert ndcg[0] == pytest.approx(ndcg[1], abs=0.005)

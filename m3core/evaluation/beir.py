@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Passages:
 
     ids: list[str]
     texts: list[str]
-    metadata: list[dict[str, Any]]
+    metadata: list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

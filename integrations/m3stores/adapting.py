@@ -1,0 +1,87 @@
+"""What the adapters of frameworks share: encoders by name, ids made of content, metadata of their own."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from m3core import Fingerprint, InvalidInput, M3Encoder, ModelNotFound
+from m3core.hub import MINI
+from m3stores.store import HybridStore
+
+RESERVED = "_m3_"
+"""How the keys begin under which an adapter keeps something of its own in a record's metadata."""
+
+
+def as_encoder(encoder: M3Encoder | str | Path | None, store: HybridStore) -> M3Encoder:
+    """The encoder itself, or the one of this model; `None` means the collection's own, or else BAAI/bge-m3.
+
+    Raises:
+        ModelNotFound: the collection's own was a local directory.
+        M3Error: as `M3Encoder` does.
+    """
+    if isinstance(encoder, M3Encoder):
+        return encoder
+    if encoder is not None:
+        return M3Encoder(encoder)
+    fingerprint = store.schema.fingerprint if store.schema else None
+    return M3Encoder() if fingerprint is None else made_by(fingerprint)
+
+
+def made_by(fingerprint: Fingerprint, *, model: str | None = None, **arguments: Any) -> M3Encoder:
+    """The encoder with this fingerprint.
+
+    Args:
+        fingerprint: of a collection.
+        model: where to find the model, if its name does not say it.
+        arguments: of `M3Encoder`, such as `device`.
+
+    Raises:
+        ModelNotFound: only its directory's name is known.
+    """
+    name = fingerprint.model
+    if model is None and "/" not in name and name != MINI and not Path(name).is_dir():
+        raise ModelNotFound(
+            f"the collection was made with a model in a directory called {name!r}: say where that is, with encoder= or "
+            "--model"
+        )
+    settings = {what: getattr(fingerprint, what) for what in ("revision", "max_length", "normalize", "instruction")}
+    return M3Encoder(model or name, **(settings | arguments))
+
+
+def content_ids(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """An id for each text, made of it and its metadata, so that indexing the same again replaces it.
+
+    A text that comes several times gets several ids.
+
+    Raises:
+        InvalidInput: metadata that JSON cannot hold.
+    """
+    seen: Counter[bytes] = Counter()
+    for number, (text, metadata) in enumerate(zip(texts, metadatas, strict=True)):
+        try:
+            content = json.dumps([text, metadata], ensure_ascii=False, sort_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput(f"the metadata of text {number} is no JSON: {error}") from error
+        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()[:16]
+        yield digest.hex() + (f"-{seen[digest]}" if seen[digest] else "")
+        seen[digest] += 1
+
+
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's metadata, to be stored.
+
+    Raises:
+        InvalidInput: a key that is `RESERVED`.
+    """
+    for key in metadata:
+        if isinstance(key, str) and key.startswith(RESERVED):
+            raise InvalidInput(f"metadata keys that begin with {RESERVED!r} are reserved; rename {key!r}")
+    return dict(metadata)
+
+
+def visible_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's metadata without what adapters keep there for themselves."""
+    return {key: value for key, value in metadata.items() if not key.startswith(RESERVED)}

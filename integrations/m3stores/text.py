@@ -1,0 +1,127 @@
+"""`TextIndex`: an encoder and a store together. Texts in, hits out; what every adapter stands on."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, Mode, Record
+from m3stores.checks import checked_records
+from m3stores.collection import Hit
+from m3stores.store import HybridStore
+
+_WINDOW, _ROWS = 1024, 2**18
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """Indexes and searches texts: one forward pass for each text and each query, whatever the modes.
+
+    Attributes:
+        encoder: of the collection, if that has records already.
+        store: where they are kept.
+
+    Raises:
+        CollectionMismatch: another encoder made the collection.
+    """
+
+    encoder: M3Encoder
+    store: HybridStore
+
+    def __post_init__(self) -> None:
+        if self.store.schema is not None:
+            self.store.schema.check_fingerprint(self.encoder.fingerprint, self.store.collection)
+
+    def add(
+        self,
+        records: Iterable[Record],
+        *,
+        texts: Iterable[str] | None = None,
+        modes: Sequence[Mode] | None = None,
+        total: int | None = None,
+        show_progress: bool = False,
+    ) -> list[str]:
+        """Encodes and stores records, in portions; those before an error stay.
+
+        Args:
+            records: any number of them; a generator is read as they are stored.
+            texts: what to encode for each record, in place of its own text.
+            modes: what a new collection keeps; `None` means all that the model has. An old one keeps what it has.
+            total: how many records there will be, for the progress bar; `None` takes their `len`, if they have one.
+            show_progress: whether to show a progress bar.
+
+        Returns:
+            The ids.
+
+        Raises:
+            InvalidInput: a record that cannot be stored; it has not been encoded.
+            UnsupportedMode: the model does not have one of the modes.
+            CollectionMismatch: the collection has other modes than `modes`.
+        """
+        kept = self.store.modes
+        if modes is not None and kept and set(modes) != set(kept):
+            raise CollectionMismatch(
+                f"collection {self.store.collection!r} keeps {', '.join(kept)}, and cannot be given other modes"
+            )
+        waiting: deque[Record] = deque()
+        ids: list[str] = []
+        outputs = self.encoder.iter_encode(
+            self._checked(records, texts, waiting),
+            modes=modes if modes is not None else kept or None,
+            show_progress=show_progress,
+            total=len(records) if total is None and isinstance(records, Sized) else total,
+            window=self._window(modes or kept or self.encoder.modes),
+        )
+        for output in outputs:
+            ids += self.store.upsert([waiting.popleft() for _ in range(len(output))], output)
+        return ids
+
+    def _checked(self, records: Iterable[Record], texts: Iterable[str] | None, waiting: deque[Record]) -> Iterator[str]:
+        """What to encode for each record. All that can be wrong with a record shows before it is encoded."""
+        seen: set[str] = set()
+        pairs = ((r, None) for r in records) if texts is None else zip(records, texts, strict=True)
+        try:
+            for record, text in pairs:
+                (checked,) = checked_records([record], seen)
+                waiting.append(checked)
+                yield checked.text if text is None else text
+        except ValueError as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput("there must be as many texts as records") from error  # from zip
+
+    def _window(self, modes: Sequence[Mode]) -> int:
+        """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""
+        width = self.encoder.fingerprint.multivector_dim
+        return _WINDOW if width is None or "multivector" not in modes else max(64, min(_WINDOW, _ROWS // width))
+
+    def search(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
+        """The best records for each query.
+
+        Args:
+            queries: texts.
+            rerank: whether multi-vectors score the candidates; `None` means where the collection has them.
+            options: of `HybridStore.search`: `k`, `modes`, `candidates`, `fusion`, `filter`.
+
+        Returns:
+            For each query its hits, best first. With the default options that is the ranking of `M3Output.score`.
+
+        Raises:
+            InvalidInput: an argument that cannot be used.
+            UnsupportedMode: a mode that the collection does not have.
+        """
+        rerank, wanted = self._plan(rerank, options.get("modes"))
+        return self.store.search(self.encoder.encode_queries(queries, modes=wanted), rerank=rerank, **options)
+
+    async def asearch(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
+        """`search` without blocking the event loop."""
+        rerank, wanted = self._plan(rerank, options.get("modes"))
+        encoded = await self.encoder.aencode_queries(queries, modes=wanted)
+        return await self.store.asearch(encoded, rerank=rerank, **options)
+
+    def _plan(self, rerank: bool | None, modes: Sequence[Mode] | None) -> tuple[bool, tuple[Mode, ...] | None]:
+        """Whether to rerank, and which modes the queries need."""
+        legs = self.store.legs(modes)
+        if rerank is None:
+            rerank = modes is None and "multivector" in self.store.modes
+        return rerank, (*legs, "multivector") if rerank and "multivector" not in legs else legs or None
