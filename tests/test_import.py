@@ -1,13 +1,15 @@
 import subprocess
 import sys
 
+import pytest
+
 import m3core
 
 PUBLIC = {
-    "DBSF", "MODES", "RRF", "DownloadFailed", "Fingerprint", "Fusion", "InvalidInput", "InvalidModel", "M3Encoder",
-    "M3Error", "M3Output", "M3Warning", "MissingDependency", "Mode", "ModelNotFound", "OutOfMemory", "SparseVector",
-    "Token", "TokenWeight", "TruncationWarning", "UnknownTokensWarning", "UnsupportedMode", "WeightedSum",
-    "compute_score", "fuse",
+    "DBSF", "MODES", "RRF", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "Fingerprint", "Fusion",
+    "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning", "MissingDependency", "Mode",
+    "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "Token", "TokenWeight", "TruncationWarning",
+    "UnknownTokensWarning", "UnsupportedMode", "WeightedSum", "compute_score", "fuse",
 }  # fmt: skip
 
 
@@ -38,3 +40,57 @@ for use in (lambda: BM25(["a"]), lambda: measure({}, {}, [])):
         print(error)
 """
     assert run(code).count("pip install 'm3-retrieval[eval]'") == 2
+
+
+ADAPTERS = {
+    "langchain_m3": ("langchain_core", "llama_index", "langchain"),
+    "llama_index.embeddings.m3": ("llama_index.core", "langchain_core", "llama-index"),
+    "llama_index.retrievers.m3": ("llama_index.core", "langchain_core", "llama-index"),
+}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_needs_only_its_own_framework(adapter: str) -> None:
+    own, other, _ = ADAPTERS[adapter]
+    loaded = run(f"""
+import sys
+sys.modules[{other!r}] = sys.modules["qdrant_edge"] = sys.modules["filelock"] = None
+import {adapter}
+print(*sys.modules)
+""").split()
+    assert own in loaded
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_without_its_framework_says_how_to_install_it(adapter: str) -> None:
+    own, _, extra = ADAPTERS[adapter]
+    said = run(f"""
+import sys
+sys.modules[{own!r}] = None
+from m3core import MissingDependency
+try:
+    import {adapter}
+except MissingDependency as error:
+    print(error)
+""")
+    assert f"pip install 'm3-retrieval[{extra}]'" in said
+
+
+def test_a_retriever_without_the_engine_says_how_to_install_it() -> None:
+    said = run("""
+import sys
+sys.modules["qdrant_edge"] = None
+from m3core import MissingDependency
+from langchain_m3 import M3Retriever
+try:
+    M3Retriever.from_texts(["a"], encoder="m3-mini")
+except MissingDependency as error:
+    print(error)
+""")
+    assert "pip install 'm3-retrieval[qdrant]'" in said
+
+
+def test_importing_the_adapters_loads_no_model_library() -> None:
+    for name in ("m3stores", "langchain_m3"):
+        loaded = run(f"import sys, {name}; print(*sys.modules)").split()
+        assert not {"torch", "transformers", "qdrant_edge"} & set(loaded), name

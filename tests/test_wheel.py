@@ -34,15 +34,18 @@ def names(wheel: Path) -> set[str]:
 
 def test_the_wheel_holds_the_packages_and_nothing_else(names: set[str]) -> None:
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"m3core", "m3cli"}
-    for top in ("m3core", "integrations/m3cli"):
-        source = ROOT / top
+    packages = {"m3core", "m3stores", "langchain_m3", "llama_index", "m3cli"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == packages
+    for package in packages:
+        source = ROOT / package if package == "m3core" else ROOT / "integrations" / package
         files = {p.relative_to(source.parent).as_posix() for p in source.rglob("*") if p.is_file()}
         assert {f for f in files if "__pycache__" not in f} <= names
 
 
 def test_the_wheel_has_the_model_the_types_and_both_licences(wheel: Path, names: set[str]) -> None:
-    assert {"m3core/py.typed", "m3cli/py.typed", "m3core/mini/model.q4.safetensors", "m3core/mini/m3.json"} <= names
+    assert {"m3core/mini/model.q4.safetensors", "m3core/mini/m3.json"} <= names
+    leaves = ["m3core", "m3stores", "langchain_m3", "llama_index/embeddings/m3", "llama_index/retrievers/m3", "m3cli"]
+    assert {f"{leaf}/py.typed" for leaf in leaves} == {name for name in names if name.endswith("py.typed")}
     (licence,) = (name for name in names if name.endswith("licenses/LICENSE"))
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(licence).decode()
@@ -53,6 +56,7 @@ def test_the_wheel_has_the_model_the_types_and_both_licences(wheel: Path, names:
 
 def test_the_wheel_leaves_shared_namespaces_alone(names: set[str]) -> None:
     """`llama_index` and its groups are implicit namespaces: one `__init__.py` there breaks every other package."""
+    assert [n for n in names if n.startswith("llama_index/")]
     assert not [n for n in names if n.startswith("llama_index/") and n.count("/") < 3]
 
 
@@ -65,13 +69,15 @@ def test_the_wheel_installs_beside_released_packages(wheel: Path, names: set[str
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     (Path(site) / "outer.pth").write_text(sysconfig.get_path("purelib"))
     code = """
-import m3core, m3cli, llama_index.core, llama_index.retrievers.bm25
+import m3core, m3cli, m3stores, langchain_m3, llama_index.core, llama_index.retrievers.bm25
+import llama_index.embeddings.m3, llama_index.retrievers.m3
 from m3core import M3Encoder
 query, = M3Encoder("m3-mini").encode_queries(["谁来监督算法？"]).dense
-print(m3core.__file__, query.shape, llama_index.core.__version__)
+print(m3core.__file__, llama_index.retrievers.m3.__file__, query.shape, llama_index.core.__version__)
 """
     out = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert out.stdout.startswith(site)
+    assert out.stdout.count(site) == 2
     assert "(384,)" in out.stdout
     assert run(tmp_path / "env" / "bin" / "m3", "info").startswith("model")

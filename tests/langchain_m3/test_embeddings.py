@@ -1,0 +1,60 @@
+import pickle
+
+import pytest
+from langchain_core.vectorstores import InMemoryVectorStore
+from pydantic import ValidationError
+
+from langchain_m3 import M3Embeddings
+from m3core import InvalidInput, M3Encoder
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> M3Embeddings:
+    return M3Embeddings(model="m3-mini")
+
+
+def test_vectors_are_the_encoders(embeddings: M3Embeddings, mini: M3Encoder) -> None:
+    vectors = embeddings.embed_documents(["一", "two"])
+    assert vectors == mini.encode_documents(["一", "two"]).dense.tolist()
+    assert isinstance(vectors[0][0], float)
+    assert embeddings.embed_query("三") == mini.encode_queries(["三"]).dense[0].tolist()
+    assert embeddings.embed_documents([]) == []
+
+
+async def test_async_gives_the_same(embeddings: M3Embeddings) -> None:
+    assert await embeddings.aembed_documents(["一", "two"]) == embeddings.embed_documents(["一", "two"])
+    assert await embeddings.aembed_query("三") == embeddings.embed_query("三")
+
+
+def test_nothing_loads_before_the_first_text() -> None:
+    embeddings = M3Embeddings(model="./no-such-model")
+    with pytest.raises(Exception, match="no-such-model"):
+        embeddings.embed_query("x")
+
+
+def test_the_fields_reach_the_encoder() -> None:
+    embeddings = M3Embeddings(
+        model_name="m3-mini", device="cpu", dtype="float32", max_length=16, normalize=False, query_instruction="query: "
+    )
+    encoder = embeddings.encoder
+    assert encoder is embeddings.encoder
+    assert (encoder.dtype, encoder.max_length) == ("float32", 16)
+    assert (encoder.fingerprint.normalize, encoder.fingerprint.instruction) == (False, "query: ")
+
+
+def test_unknown_fields_and_bad_texts_are_refused(embeddings: M3Embeddings) -> None:
+    with pytest.raises(ValidationError):
+        M3Embeddings(modle="m3-mini")
+    with pytest.raises(InvalidInput):
+        embeddings.embed_documents("one text")
+
+
+def test_a_copy_loads_its_own_model(embeddings: M3Embeddings) -> None:
+    embeddings.embed_query("一")
+    copy = pickle.loads(pickle.dumps(embeddings))
+    assert copy.embed_query("一") == embeddings.embed_query("一")
+
+
+def test_in_a_vector_store(embeddings: M3Embeddings) -> None:
+    store = InMemoryVectorStore.from_texts(["巴黎是法国的首都。", "Bananas are yellow."], embeddings)
+    assert store.similarity_search("法国首都在哪里？", k=1)[0].page_content == "巴黎是法国的首都。"
