@@ -8,6 +8,7 @@ from rich.console import Console
 
 from m3cli.encode import encode
 from m3cli.evaluate import evaluate
+from m3cli.index import index
 from m3cli.info import info
 from m3cli.score import score
 from m3cli.search import search
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (search, encode, score, info):
+for command in (search, index, encode, score, info):
     app.command()(command)
 app.command("eval")(evaluate)
 

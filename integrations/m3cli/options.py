@@ -1,11 +1,13 @@
 """What several commands share: how to choose a model, and how tables look."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from m3core import M3Encoder
+from m3core import InvalidInput, M3Encoder
+from m3stores import HybridStore, QdrantStore
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id, directory, or m3-mini (bundled).")
@@ -14,9 +16,11 @@ DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu, cuda:1, mps
 DtypeOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 MaxLengthOption = Annotated[int | None, typer.Option(help="Cut texts at so many tokens. Default: the model's limit.")]
 EndpointOption = Annotated[str | None, typer.Option(help="Address of a model hub or mirror.")]
+CollectionOption = Annotated[str, typer.Option(help="The collection's name in the store.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")]
 
 DEFAULT_MODEL = "BAAI/bge-m3"
+DEFAULT_COLLECTION = "documents"
 LABELS = {"dense": "dense", "sparse": "sparse", "multivector": "multi-vector", "hybrid": "hybrid", "bm25": "BM25"}
 
 
@@ -30,6 +34,16 @@ def load(
 ) -> M3Encoder:
     """The encoder that the options ask for."""
     return M3Encoder(model, device=device, dtype=dtype, max_length=max_length, endpoint=endpoint, revision=revision)
+
+
+def open_store(address: str, collection: str, *, new: bool = True) -> HybridStore:
+    """The store at an address such as `qdrant:./index`; unless it may be `new`, its directory must exist."""
+    kind, _, path = address.partition(":")
+    if kind != "qdrant" or not path:
+        raise InvalidInput(f"a store is qdrant:DIRECTORY, such as qdrant:./index, not {address!r}")
+    if not new and not Path(path).is_dir():
+        raise InvalidInput(f"there is no directory {path}: m3 index makes one")
+    return QdrantStore(collection, path=path)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

@@ -1,5 +1,7 @@
-"""`m3 search`: hybrid search over a folder, in memory."""
+"""`m3 search`: hybrid search over a folder, in memory, or over a collection."""
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,54 +11,94 @@ from rich.console import Console
 from rich.text import Text
 
 from m3cli.options import (
+    DEFAULT_COLLECTION,
     DEFAULT_MODEL,
     LABELS,
+    CollectionOption,
     DeviceOption,
     DtypeOption,
     EndpointOption,
-    ModelOption,
     RevisionOption,
     load,
+    open_store,
 )
-from m3core import M3Encoder, M3Output
+from m3core import InvalidInput, M3Encoder, M3Output, M3Warning
 from m3core.evaluation.beir import Passages, load_corpus
-from m3core.scoring import WeightedSum, fuse, mode_scores
+from m3core.scoring import WeightedSum, fuse, mode_scores, ranks
+from m3stores import Hit
+from m3stores.adapting import made_by, visible_metadata
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(help="A folder with corpus.jsonl: {_id, text, title?, metadata?} a line.")],
-    queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="One or more questions.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[FOLDER] QUERY...", help="A folder with corpus.jsonl (none with --store), and queries."
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", min=1, help="Hits for each query.")] = 3,
-    model: ModelOption = DEFAULT_MODEL,
+    store: Annotated[str | None, typer.Option(help="What m3 index made: qdrant:DIRECTORY.")] = None,
+    collection: CollectionOption = DEFAULT_COLLECTION,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", envvar="M3_MODEL", help="Default: the collection's, or BAAI/bge-m3."),
+    ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
-    """Rank the passages of a folder for each query: fused and per-mode scores, matched tokens highlighted."""
-    corpus = load_corpus(folder)
-    encoder = load(model, device, dtype, endpoint=endpoint, revision=revision)
+    """Rank passages of a folder or a store for each query: fused and per-mode scores, matched tokens highlighted."""
+    if store is not None:
+        with open_store(store, collection, new=False) as opened:
+            fingerprint = opened.schema.fingerprint if opened.schema else None
+            if fingerprint is None:
+                raise InvalidInput(f"there is no collection {collection!r} in {store}: m3 index makes one")
+            encoder = made_by(fingerprint, model=model, device=device, dtype=dtype, endpoint=endpoint)
+            encoded = encoder.encode_queries(words)
+            hits = opened.search(encoded, k=k, rerank="multivector" in opened.modes)
+            _print(encoder, opened.count(), words, encoded, hits)
+        return
+    folder, *queries = words
+    if not queries:
+        raise InvalidInput("search takes a folder and at least one query, or --store and queries")
+    corpus = load_corpus(Path(folder))
+    encoder = load(model or DEFAULT_MODEL, device, dtype, endpoint=endpoint, revision=revision)
     documents = encoder.encode_documents(corpus.texts, show_progress=Console(stderr=True).is_terminal)
     encoded = encoder.encode_queries(queries)
+    _print(encoder, len(corpus.ids), queries, encoded, [_ranked(corpus, query, documents, k) for query in encoded])
+
+
+def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> list[Hit]:
+    """The hits of one query among all documents, in memory."""
+    per_mode = {mode: mode_scores(query, documents, mode)[0] for mode in documents.modes}
+    fused = fuse(per_mode, WeightedSum(*query.score_weights))
+    rank = {mode: ranks(scores) for mode, scores in per_mode.items()}
+    return [
+        Hit(
+            corpus.ids[i],
+            corpus.texts[i],
+            corpus.metadata[i],
+            float(fused[i]),
+            {mode: float(scores[i]) for mode, scores in per_mode.items()},
+            {mode: int(values[i]) for mode, values in rank.items()},
+        )
+        for i in np.argsort(-fused, kind="stable")[:k]
+    ]
+
+
+def _print(encoder: M3Encoder, passages: int, queries: list[str], encoded: M3Output, hits: Iterable[list[Hit]]) -> None:
     console = Console()
-    console.print(f"{len(corpus.ids)} passages, {encoder.fingerprint.model}\n", style="dim", highlight=False)
-    for text, query in zip(queries, encoded, strict=True):
+    console.print(f"{passages} passages, {encoder.fingerprint.model}\n", style="dim", highlight=False)
+    for text, query, found in zip(queries, encoded, hits, strict=True):
         console.print(text, style="bold", markup=False, highlight=False)
-        _print_hits(console, encoder, corpus, query, documents, k)
-
-
-def _print_hits(
-    console: Console, encoder: M3Encoder, corpus: Passages, query: M3Output, documents: M3Output, k: int
-) -> None:
-    per_mode = {mode: mode_scores(query, documents, mode)[0] for mode in encoder.modes}
-    fused = fuse(per_mode, WeightedSum(*encoder.score_weights))
-    for rank, i in enumerate(np.argsort(-fused, kind="stable")[:k], start=1):
-        parts = "  ".join(f"{LABELS[mode]} {scores[i]:.3f}" for mode, scores in per_mode.items())
-        console.print(f"{rank}. [bold]{fused[i]:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
-        about = ", ".join(str(value) for value in corpus.metadata[i].values())
-        console.print(f"{corpus.ids[i]}  {about}".rstrip(), style="cyan", markup=False, highlight=False)
-        console.print(_highlighted(encoder, corpus.texts[i], query), soft_wrap=True)
-    console.print()
+        for rank, hit in enumerate(found, start=1):
+            parts = "  ".join(f"{LABELS[mode]} {score:.3f}" for mode, score in hit.scores.items())
+            console.print(f"{rank}. [bold]{hit.score:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
+            about = ", ".join(str(value) for value in visible_metadata(hit.metadata).values())
+            console.print(f"{hit.id}  {about}".rstrip(), style="cyan", markup=False, highlight=False)
+            console.print(_highlighted(encoder, hit.text, query), soft_wrap=True)
+        console.print()
 
 
 def _highlighted(encoder: M3Encoder, text: str, query: M3Output) -> Text:
@@ -64,7 +106,10 @@ def _highlighted(encoder: M3Encoder, text: str, query: M3Output) -> Text:
     shown = Text("   " + text)
     if query.sparse is not None:
         matched = set(query.sparse[0].indices.tolist())
-        for token in encoder.tokenize(text):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", M3Warning)  # what is cut was cut when it was encoded, and said then
+            tokens = encoder.tokenize(text)
+        for token in tokens:
             if token.id in matched:
                 shown.stylize("bold yellow underline", token.start + 3, token.end + 3)
     return shown

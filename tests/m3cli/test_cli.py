@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m3cli.app import app
-from m3core import InvalidInput, M3Encoder, M3Error
+from m3core import InvalidInput, M3Encoder, M3Error, TruncationWarning
 
 MINI = ["--model", "m3-mini"]
 
@@ -40,6 +40,54 @@ def test_search_shows_rank_scores_and_text(debate: Path) -> None:
     for _, fused, dense, sparse, multi, _ in hits:
         assert float(fused) == pytest.approx(float(dense) + 0.03 * float(sparse) + 0.5 * float(multi), abs=2e-3)
     assert "2021年专任物理教师只有9人" in out
+
+
+def test_index_then_search_finds_what_search_in_memory_finds(debate: Path, tmp_path: Path) -> None:
+    store = f"qdrant:{tmp_path / 'index'}"
+    out = m3("index", debate, "--store", store, *MINI)
+    assert f"288 passages → {store}; 288 in collection 'documents' (dense, sparse, multivector)" in out
+    queries = ["边屿县2021年有几名专任物理教师？", "Who pays for congestion?"]
+    found = m3("search", *queries, "--store", store)  # with the model that made it
+    assert found == m3("search", debate, *queries, *MINI)
+    assert "288 in collection" in m3("index", debate, "--store", store, *MINI)
+
+
+def test_an_index_of_some_modes_in_a_collection_of_its_own(tmp_path: Path, debate: Path) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    lines = (debate / "corpus.jsonl").read_text("utf-8").splitlines()[:5]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), "utf-8")
+    store = ["--store", f"qdrant:{tmp_path / 'index'}", "--collection", "few"]
+    assert "5 in collection 'few' (dense, sparse)" in m3("index", folder, *store, "--modes", "dense, sparse", *MINI)
+    assert "multi-vector" not in m3("search", "教师", *store)
+
+
+def test_search_uses_the_settings_that_the_index_was_made_with(debate: Path, tmp_path: Path) -> None:
+    store = ["--store", f"qdrant:{tmp_path}"]
+    with pytest.warns(TruncationWarning):
+        m3("index", debate, *store, "--modes", "dense", "--max-length", "32", *MINI)
+    assert "288 passages, m3-mini" in m3("search", "教师", *store)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "x", "--store", "qdrant:index"], "there is no directory index: m3 index makes one"),
+        (["search", "x", "--store", "qdrant:empty"], "there is no collection 'documents' in qdrant:empty"),
+        (["search", "x", "--store", "milvus:x"], "a store is qdrant:DIRECTORY"),
+        (["search", "folder"], "takes a folder and at least one query"),
+        (["index", "nowhere", "--store", "qdrant:index"], "there is no file"),
+        (["index", "empty", "--store", "qdrant:index"], "is empty"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "corpus.jsonl").write_text("")
+    with pytest.raises(InvalidInput, match=message):
+        m3(*arguments, *MINI)
 
 
 def test_matched_tokens_are_highlighted(mini: M3Encoder) -> None:
