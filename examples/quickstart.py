@@ -1,30 +1,27 @@
-"""Three debate questions, answered from the debate corpus by hybrid retrieval with the bundled model. No network."""
+"""Indexes the debate corpus on disk and answers three questions, with the bundled model. No network, no server."""
 
-import json
 from pathlib import Path
 
-from m3core import M3Encoder, WeightedSum, fuse
-from m3core.scoring import mode_scores
+from m3core import M3Encoder
+from m3core.records import read_records
+from m3stores import QdrantStore, TextIndex
 
 QUESTIONS = [
     "边屿县2021年有几名专任物理教师，后来课时是怎么开足的？",  # a name and a year: the lexical leg finds it
     "窄胡同里燃起烈焰，施救人员赶得到吗？",  # hardly a word of the passage's own: the dense leg
     "Would checking everyone's age put adults' personal data at risk?",  # an English question over Chinese passages
 ]
+HERE = Path(__file__).parent
 
-lines = (Path(__file__).parent / "data" / "debate" / "corpus.jsonl").read_text("utf-8").splitlines()
-passages = [json.loads(line) for line in lines]
-
-encoder = M3Encoder("m3-mini")
-documents = encoder.encode_documents([p["text"] for p in passages], show_progress=True)
-queries = encoder.encode_queries(QUESTIONS)
-
-by_mode = {mode: mode_scores(queries, documents, mode) for mode in encoder.modes}  # (questions, passages) each
-hybrid = fuse(by_mode, WeightedSum(*encoder.score_weights))  # the same as queries.score(documents)
-for q, question in enumerate(QUESTIONS):
-    print(f"\n{question}")
-    for d in hybrid[q].argsort()[::-1][:2]:
-        about = passages[d]["metadata"]
-        parts = ", ".join(f"{mode} {scores[q, d]:.3f}" for mode, scores in by_mode.items())
-        print(f"  {hybrid[q, d]:.3f} ({parts})  {passages[d]['_id']}: {about['motion']}, {about['side']}")
-        print(f"  {passages[d]['text']}")
+passages = list(read_records(HERE / "data" / "debate" / "corpus.jsonl"))
+with QdrantStore("debate", path=HERE / "index") as store:
+    index = TextIndex(M3Encoder("m3-mini"), store)
+    if store.count() < len(passages):  # the second time, they are there
+        index.add(passages, show_progress=True)
+    print(f"{store.count()} passages in {HERE / 'index'}")
+    for question, hits in zip(QUESTIONS, index.search(QUESTIONS, k=2), strict=True):
+        print(f"\n{question}")
+        for hit in hits:
+            parts = ", ".join(f"{mode} {score:.3f}" for mode, score in hit.scores.items())
+            print(f"  {hit.score:.3f} ({parts})  {hit.id}: {hit.metadata['motion']}, {hit.metadata['side']}")
+            print(f"  {hit.text}")
