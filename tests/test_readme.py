@@ -1,4 +1,3 @@
-import json
 import re
 from pathlib import Path
 
@@ -57,14 +56,3 @@ def test_the_recipes_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         (recipe,) = re.findall(r"```python\n(.*?)```", documented.__doc__, re.S)
         exec("if True:\n" + recipe, {})
-
-
-def test_the_lists_of_dependencies_agree() -> None:
-    """Whatever the set-up installs has a pinned version."""
-    from importlib.metadata import distributions
-
-    pins = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    normal = {re.sub(r"[-_.]+", "-", pin) for pin in pins}
-    apart = {"m3-retrieval", "pip", "setuptools", "wheel"}
-    installed = {re.sub(r"[-_.]+", "-", d.metadata["Name"].lower()) for d in distributions()}
-    assert json.dumps(sorted(installed - normal - apart)) == "[]"
