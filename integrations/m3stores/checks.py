@@ -74,18 +74,20 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     )
 
 
-def check_output(output: M3Output, names: Sequence[str]) -> None:
+def check_output(output: M3Output, names: Sequence[str] | None = None) -> None:
     """Refuses vectors that would spoil a collection or that a server would not take.
 
     Args:
         output: one representation for each of `names`.
-        names: how errors call them.
+        names: how errors call the texts; `None` means query 0, query 1, …
 
     Raises:
         InvalidInput: names the text and what is wrong with it.
     """
     if not isinstance(output, M3Output):
         raise InvalidInput(f"vectors come as an M3Output, as an encoder returns them, not as a {type(output).__name__}")
+    if names is None:
+        names = [f"query {row}" for row in range(len(output))]
     if len(output) != len(names):
         raise InvalidInput(f"{len(names)} records come with the vectors of {len(output)} texts")
     if output.dense is not None:

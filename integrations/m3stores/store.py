@@ -155,7 +155,7 @@ class HybridStore:
             max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES) if candidates is None else candidates, "candidates", k
         )
         native = self._native(filter)
-        check_output(queries, [f"query {i}" for i in range(len(queries))])
+        check_output(queries)
         if self.schema is None or not len(queries):
             return [[] for _ in range(len(queries))]
         legs = self.legs(modes)

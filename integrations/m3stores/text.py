@@ -11,6 +11,7 @@ from m3stores.collection import Hit
 from m3stores.store import HybridStore
 
 _WINDOW, _ROWS = 1024, 2**18
+_NO_TEXT: Any = object()
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,18 @@ class TextIndex:
     def _checked(self, records: Iterable[Record], texts: Iterable[str] | None, waiting: deque[Record]) -> Iterator[str]:
         """What to encode for each record. All that can be wrong with a record shows before it is encoded."""
         seen: set[str] = set()
-        pairs = ((r, None) for r in records) if texts is None else zip(records, texts, strict=True)
-        try:
-            for record, text in pairs:
-                (checked,) = checked_records([record], seen)
-                waiting.append(checked)
-                yield checked.text if text is None else text
-        except ValueError as error:
-            if isinstance(error, InvalidInput):
-                raise
-            raise InvalidInput("there must be as many texts as records") from error  # from zip
+        others = None if texts is None else iter(texts)
+        for record in records:
+            (checked,) = checked_records([record], seen)
+            text = checked.text if others is None else next(others, _NO_TEXT)
+            if text is _NO_TEXT:
+                break
+            waiting.append(checked)
+            yield text
+        else:
+            if others is None or next(others, _NO_TEXT) is _NO_TEXT:
+                return
+        raise InvalidInput("there must be as many texts as records")
 
     def _window(self, modes: Sequence[Mode]) -> int:
         """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""

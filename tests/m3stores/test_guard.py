@@ -135,7 +135,7 @@ os.wait()
 store.upsert(records(3, first=3), random_output(3))
 print(store.count())
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr
 

@@ -32,7 +32,7 @@ for batch in range(int(sys.argv[2]), 100_000):
 def test_a_collection_survives_being_killed_while_it_is_indexed(tmp_path: Path) -> None:
     """One collection through ten kills, so that each of them also meets what the ones before it left."""
     moments = random.Random(0)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     acknowledged = 0
     for kill in range(10):
         command = [sys.executable, "-c", WRITE, str(tmp_path), str(acknowledged)]

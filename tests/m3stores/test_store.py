@@ -322,6 +322,8 @@ def test_bad_arguments_are_refused(filled: HybridStore) -> None:
         filled.delete(filter={})
     with pytest.raises(InvalidInput, match="not as a NoneType"):
         filled.upsert(records(1), None)
+    with pytest.raises(InvalidInput, match="not as a str"):
+        filled.search("query")
     with pytest.raises(InvalidInput, match="have no numbers"):
         filled.upsert(records(1), M3Output(np.zeros((1, 0))))
     with pytest.raises(InvalidInput, match="2 records come with the vectors of 1"):

@@ -107,6 +107,15 @@ def test_an_id_twice_is_found_however_far_apart(index: TextIndex) -> None:
         index.add([*numbered(["the"] * 1500), Record("0", "again")])
 
 
+def test_an_error_of_the_source_comes_through(index: TextIndex) -> None:
+    def broken():
+        yield Record("0", "the")
+        raise ValueError("the disk is gone")
+
+    with pytest.raises(ValueError, match="the disk is gone"):
+        index.add(broken())
+
+
 @pytest.mark.parametrize("texts", [["a"], ["a"] * 9])
 def test_texts_of_another_number_are_refused(index: TextIndex, texts: list[str]) -> None:
     with pytest.raises(InvalidInput, match="as many texts as records"):
