@@ -1,7 +1,8 @@
-"""Counting what goes through the model."""
+"""Counting what goes through the model, and how often the event loop gets its turn."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -30,3 +31,27 @@ def counted_passes() -> Iterator[Passes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchBackbone, "forward", counting)
         yield passes
+
+
+@dataclass
+class Ticks:
+    """Turns of the event loop."""
+
+    count: int = 0
+
+
+@asynccontextmanager
+async def counted_ticks() -> AsyncIterator[Ticks]:
+    """Counts how often a task that sleeps for 5 ms wakes up meanwhile."""
+    ticks = Ticks()
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            ticks.count += 1
+
+    ticker = asyncio.create_task(tick())
+    try:
+        yield ticks
+    finally:
+        ticker.cancel()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counting import counted_passes
+from counting import counted_passes, counted_ticks
 from langchain_core.documents import Document
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -83,18 +83,9 @@ async def test_async_finds_the_same(retriever: M3Retriever) -> None:
 
 
 async def test_the_event_loop_stays_free_while_a_query_is_encoded(retriever: M3Retriever) -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.005)
-            ticks += 1
-
-    ticker = asyncio.create_task(tick())
-    await retriever.ainvoke("法国首都在哪里？" * 60)
-    ticker.cancel()
-    assert ticks >= 5
+    async with counted_ticks() as ticks:
+        await retriever.ainvoke("法国首都在哪里？" * 60)
+    assert ticks.count >= 5
 
 
 def test_one_forward_pass_for_each_text_and_each_query(mini: M3Encoder) -> None:

@@ -42,31 +42,36 @@ def test_search_shows_rank_scores_and_text(debate: Path) -> None:
     assert "2021年专任物理教师只有9人" in out
 
 
-def test_index_then_search_finds_what_search_in_memory_finds(debate: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(debate: Path, tmp_path: Path) -> Path:
+    """Every twelfth passage of the debate corpus."""
+    lines = (debate / "corpus.jsonl").read_text("utf-8").splitlines()[::12]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "corpus.jsonl").write_text("\n".join(lines), "utf-8")
+    return tmp_path / "folder"
+
+
+def test_index_then_search_finds_what_search_in_memory_finds(folder: Path, tmp_path: Path) -> None:
     store = f"qdrant:{tmp_path / 'index'}"
-    out = m3("index", debate, "--store", store, *MINI)
-    assert f"288 passages → {store}; 288 in collection 'documents' (dense, sparse, multivector)" in out
+    out = m3("index", folder, "--store", store, *MINI)
+    assert f"24 passages → {store}; 24 in collection 'documents' (dense, sparse, multivector)" in out
     queries = ["边屿县2021年有几名专任物理教师？", "Who pays for congestion?"]
     found = m3("search", *queries, "--store", store)  # with the model that made it
-    assert found == m3("search", debate, *queries, *MINI)
-    assert "288 in collection" in m3("index", debate, "--store", store, *MINI)
+    assert found == m3("search", folder, *queries, *MINI)
+    assert "24 in collection" in m3("index", folder, "--store", store, *MINI)
 
 
-def test_an_index_of_some_modes_in_a_collection_of_its_own(tmp_path: Path, debate: Path) -> None:
-    folder = tmp_path / "few"
-    folder.mkdir()
-    lines = (debate / "corpus.jsonl").read_text("utf-8").splitlines()[:5]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), "utf-8")
+def test_an_index_of_some_modes_in_a_collection_of_its_own(folder: Path, tmp_path: Path) -> None:
     store = ["--store", f"qdrant:{tmp_path / 'index'}", "--collection", "few"]
-    assert "5 in collection 'few' (dense, sparse)" in m3("index", folder, *store, "--modes", "dense, sparse", *MINI)
+    assert "24 in collection 'few' (dense, sparse)" in m3("index", folder, *store, "--modes", "dense, sparse", *MINI)
     assert "multi-vector" not in m3("search", "教师", *store)
 
 
-def test_search_uses_the_settings_that_the_index_was_made_with(debate: Path, tmp_path: Path) -> None:
-    store = ["--store", f"qdrant:{tmp_path}"]
+def test_search_uses_the_settings_that_the_index_was_made_with(folder: Path, tmp_path: Path) -> None:
+    store = ["--store", f"qdrant:{tmp_path / 'index'}"]
     with pytest.warns(TruncationWarning):
-        m3("index", debate, *store, "--modes", "dense", "--max-length", "32", *MINI)
-    assert "288 passages, m3-mini" in m3("search", "教师", *store)
+        m3("index", folder, *store, "--modes", "dense", "--max-length", "32", *MINI)
+    assert "24 passages, m3-mini" in m3("search", "教师", *store)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counting import counted_ticks
 from tiny import ZH_EN, save_m3
 
 from m3core import InvalidInput, M3Encoder, M3Output, TruncationWarning, UnknownTokensWarning, UnsupportedMode
@@ -147,20 +148,11 @@ def test_a_stream_names_the_bad_text_by_its_place(tiny_m3: M3Encoder) -> None:
 
 
 async def test_the_event_loop_stays_free_while_encoding(mini: M3Encoder, debate_texts: list[str]) -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.005)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    documents, query = await asyncio.gather(
-        mini.aencode_documents(debate_texts[:40]), mini.aencode_queries(["谁来监督算法？"], modes=["dense"])
-    )
-    ticking.cancel()
-    assert ticks > 5
+    async with counted_ticks() as ticks:
+        documents, query = await asyncio.gather(
+            mini.aencode_documents(debate_texts[:40]), mini.aencode_queries(["谁来监督算法？"], modes=["dense"])
+        )
+    assert ticks.count > 5
     assert_same(documents, mini.encode_documents(debate_texts[:40]))
     assert query.modes == ("dense",)
 

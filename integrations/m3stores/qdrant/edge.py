@@ -68,7 +68,7 @@ class EdgeEngine:
 
     def write(self, records: Sequence[Record], output: M3Output) -> None:
         """Upserts in portions, so that other threads get their turn and no write outgrows the log."""
-        for rows, size in _portions(output):
+        for rows, size in _portions(records, output):
             points = [self._point(records[row], output, row) for row in rows]
             with self._guard.use() as shard:
                 shard.update(self._edge.UpdateOperation.upsert_points(points))
@@ -188,12 +188,12 @@ def _has_content(queries: M3Output, row: int, mode: Mode) -> bool:
     return mode != "sparse" or queries.sparse is None or len(queries.sparse[row]) > 0
 
 
-def _portions(output: M3Output) -> Iterator[tuple[list[int], int]]:
-    """Rows of `output` by turns, as many at a time as one write takes, and their bytes."""
+def _portions(records: Sequence[Record], output: M3Output) -> Iterator[tuple[list[int], int]]:
+    """Rows by turns, as many at a time as one write takes, and their bytes, more or less."""
     portion: list[int] = []
     size = 0
-    for row in range(len(output)):
-        row_size = sum(_bytes(getattr(output, mode)[row]) for mode in output.modes)
+    for row, record in enumerate(records):
+        row_size = len(record.text) + sum(_bytes(getattr(output, mode)[row]) for mode in output.modes)
         if portion and (len(portion) == _POINTS or size + row_size > _BYTES):
             yield portion, size
             portion, size = [], 0
