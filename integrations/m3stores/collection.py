@@ -1,11 +1,11 @@
-"""What a collection is: its `Schema`, a `Hit` from it, and the `Engine` that keeps its points."""
+"""What crosses a store's border: a collection's `Schema`, a `Hit` from it, a `Page` of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from m3core import CollectionMismatch, Fingerprint, M3Output, Mode, Record
-from m3stores.filters import Expression
+from m3core.output import MODES
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,21 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Some records of a collection, in the order of the collection's own.
+
+    Attributes:
+        records: at most as many as were asked for.
+        output: their representations, one for each record, if they were asked for.
+        next: where the next page begins; `None` after the last one.
+    """
+
+    records: list[Record]
+    output: M3Output | None
+    next: str | None
+
+
+@dataclass(frozen=True)
 class Schema:
     """What a collection's records are represented by. Taken from the first output that it stores.
 
@@ -38,12 +53,14 @@ class Schema:
         dense_dim: width of the dense vectors, or `None`.
         multivector_dim: width of the rows of the multi-vectors, or `None`.
         fingerprint: the encoder; `None` if the vectors came without one.
+        foreign: whether another program made the collection, so that nothing is known of the encoder.
     """
 
     modes: tuple[Mode, ...]
     dense_dim: int | None
     multivector_dim: int | None
     fingerprint: Fingerprint | None
+    foreign: bool = False
 
     @classmethod
     def of(cls, output: M3Output) -> "Schema":
@@ -67,16 +84,34 @@ class Schema:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
-        return asdict(self)
+        """For a file. What is foreign is not written down."""
+        return {name: value for name, value in asdict(self).items() if name != "foreign"}
 
-    def check_fingerprint(self, fingerprint: Fingerprint | None, collection: str) -> None:
+    def adopted(self, fingerprint: Fingerprint | None) -> "Schema":
+        """A foreign schema as one of ours, with vectors of this encoder."""
+        return replace(self, fingerprint=fingerprint, foreign=False)
+
+    def with_modes_of(self, other: "Schema") -> "Schema":
+        """This schema and the modes of `other` that it lacks."""
+        return replace(
+            self,
+            modes=tuple(mode for mode in MODES if mode in self.modes or mode in other.modes),
+            dense_dim=self.dense_dim or other.dense_dim,
+            multivector_dim=self.multivector_dim or other.multivector_dim,
+        )
+
+    def check_fingerprint(self, fingerprint: Fingerprint | None, collection: str, address: str | None) -> None:
         """Refuses vectors of another encoder.
+
+        Args:
+            fingerprint: theirs.
+            collection: its name.
+            address: as `m3 index --store` takes it, for the message.
 
         Raises:
             CollectionMismatch: with what differs, and what to do.
         """
-        if fingerprint == self.fingerprint:
+        if self.foreign or fingerprint == self.fingerprint:
             return
         if fingerprint is None or self.fingerprint is None:
             held, given = (f"of {f.model}" if f else "of no known encoder" for f in (self.fingerprint, fingerprint))
@@ -89,9 +124,10 @@ class Schema:
             for name in (f.name for f in fields(fingerprint))
             if (held := getattr(self.fingerprint, name)) != (given := getattr(fingerprint, name))
         )
+        command = f"m3 index SOURCE --store {address} --collection NEW --model {fingerprint.model}"
         raise CollectionMismatch(
             f"collection {collection!r} was made by another encoder: {differing}. Use that encoder, or index the texts "
-            "anew into another collection"
+            f"anew into another collection{f' ({command})' if address else ''}"
         )
 
     def check_vectors(self, output: M3Output, modes: Sequence[Mode], collection: str) -> None:
@@ -110,53 +146,3 @@ class Schema:
                     f"collection {collection!r} has {mode} vectors {ours} wide, and these are {theirs} wide: "
                     "use the model that filled it, or another collection"
                 )
-
-
-class Engine(Protocol):
-    """Keeps the points of one collection. Speaks of records by their own ids, and returns the paper's scores.
-
-    A store validates before it calls: an engine may trust what it is given.
-    """
-
-    @property
-    def schema(self) -> Schema | None:
-        """What the collection holds; `None` while it does not exist."""
-
-    def create(self, schema: Schema) -> Schema:
-        """Makes the collection if it does not exist, whole or not at all. Returns the schema that it has."""
-
-    def write(self, records: Sequence[Record], output: M3Output) -> None:
-        """Stores the records, in place of any with the same ids. They are there for good when it returns."""
-
-    def delete(self, ids: Sequence[str]) -> None:
-        """Removes records; ids that are not there do not matter."""
-
-    def delete_matching(self, filter: Any) -> None:
-        """Removes the records that a filter of `translate` matches."""
-
-    def read(self, ids: Sequence[str]) -> dict[str, Record]:
-        """The records of these ids that are there."""
-
-    def count(self, filter: Any) -> int:
-        """How many records there are, of those that a filter of `translate` matches if it is not `None`."""
-
-    def translate(self, filter: Expression) -> Any:
-        """The filter in the engine's own terms.
-
-        Raises:
-            InvalidInput: it has no such condition.
-        """
-
-    def is_native(self, filter: object) -> bool:
-        """Whether this is a filter in the engine's own terms."""
-
-    def candidates(
-        self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any
-    ) -> list[dict[Mode, dict[str, float]]]:
-        """For each query and mode the best `limit` records, as `{id: score}`."""
-
-    def scores(self, queries: M3Output, wanted: Sequence[tuple[int, Mode, Sequence[str]]]) -> list[dict[str, float]]:
-        """For each (row of `queries`, mode, ids) the scores of these records; one without a score is left out."""
-
-    def close(self) -> None:
-        """Releases everything. May be called twice."""

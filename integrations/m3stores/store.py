@@ -1,30 +1,28 @@
 """`HybridStore`: the one contract of all stores. What a store does, over whatever engine keeps the points."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, UnsupportedMode, WeightedSum, fuse
-from m3core.output import MODES
-from m3core.scoring import ranks
-from m3core.tokenizer import check_text
-from m3stores.checks import check_output, checked_records
-from m3stores.collection import Engine, Hit, Schema
-from m3stores.filters import parse
-
-_LEAST_CANDIDATES, _CANDIDATES_PER_HIT = 50, 5
-_MOST = 2**31
+from m3core import CollectionMismatch, Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record
+from m3stores.arguments import checked_modes
+from m3stores.collection import Hit, Page, Schema
+from m3stores.engine import Engine, finished
+from m3stores.growing import Encode, add_modes
+from m3stores.operations import Operations, legs
 
 
 class HybridStore:
     """A collection of records with dense, sparse and multi-vector representations, searched by all of them at once.
 
-    Made by its subclasses, such as `QdrantStore`. Knows no encoder: it learns from the `M3Output`s that it is given.
-    The first one that it stores decides which modes the collection has, and which encoder's vectors it takes.
+    Made by its subclasses, `QdrantStore` and `ChromaStore`. Knows no encoder: it learns from the `M3Output`s that it is
+    given. The first one that it stores decides which modes the collection has, and which encoder's vectors it takes.
+
+    Every operation has an async twin with the same arguments, `asearch` for `search`. It uses the store's async client
+    where there is one, and a thread where there is none: the event loop stays free.
 
     May be shared by threads. Usable as a context manager, which closes it.
 
@@ -32,56 +30,61 @@ class HybridStore:
         collection: its name.
     """
 
-    def __init__(self, collection: str, engine: Engine) -> None:
+    def __init__(
+        self, collection: str, engine: Engine, *, adopt: bool, async_engine: Callable[[], Engine] | None = None
+    ) -> None:
+        """For subclasses.
+
+        Args:
+            collection: its name.
+            engine: a blocking one.
+            adopt: whether to write to a collection that another program made.
+            async_engine: makes one for an event loop, if there is such an engine.
+        """
         self.collection = collection
         self._engine = engine
+        self._operations = Operations(collection, engine, adopt)
+        self._adopt = adopt
+        self._async_engine = async_engine
+        self._of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Operations] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        """The collection's name."""
-        return f"{type(self).__name__}({self.collection!r})"
+        """The collection's name and place."""
+        return f"{type(self).__name__}({self.collection!r}, {self._engine.address or 'temporary'})"
 
     @property
     def schema(self) -> Schema | None:
         """What the collection holds; `None` before the first `upsert`."""
-        return self._engine.schema
+        return finished(self._engine.schema())
 
     @property
     def modes(self) -> tuple[Mode, ...]:
         """The modes that every record has; empty before the first `upsert`."""
-        return self.schema.modes if self.schema else ()
+        schema = self.schema
+        return schema.modes if schema else ()
 
     def upsert(self, records: Sequence[Record], output: M3Output) -> list[str]:
         """Stores records with their representations, in place of any with the same ids.
 
-        All is checked before anything is written. When the call returns, the records are on disk; if the process dies
-        on the way, some of them are, each whole.
+        All is checked before anything is written. When the call returns, the records are there for good; if the process
+        dies on the way, some of them are, each whole. A record that is there already, with the same text, metadata and
+        representations, is not written again.
 
         Args:
             records: with distinct ids, any strings.
-            output: what an encoder made of their texts, in the same order.
+            output: what an encoder made of their texts, in the same order. Raw vectors go into an `M3Output` of one's
+                own.
 
         Returns:
-            The ids.
+            The ids of the records that were written.
 
         Raises:
             InvalidInput: a record or a vector that cannot be stored, named.
-            CollectionMismatch: the vectors come from another encoder than the collection's, or have other modes.
+            CollectionMismatch: the vectors come from another encoder than the collection's, or have other modes; or
+                another program made the collection, and it was not opened with `adopt=True`.
             StoreError: the store is closed, or its engine failed.
         """
-        records = checked_records(list(records))
-        check_output(output, [f"record {r.id!r}" for r in records])
-        if not records:
-            return []
-        schema = self._engine.create(Schema.of(output))
-        schema.check_fingerprint(output.fingerprint, self.collection)
-        if output.modes != schema.modes:
-            raise CollectionMismatch(
-                f"collection {self.collection!r} holds {', '.join(schema.modes)}, and these are "
-                f"{', '.join(output.modes)}: encode with modes={list(schema.modes)}"
-            )
-        schema.check_vectors(output, schema.modes, self.collection)
-        self._engine.write(records, output)
-        return [record.id for record in records]
+        return finished(self._operations.upsert(records, output))
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         """Removes records by id or by filter. Ids that are not there do not matter.
@@ -93,29 +96,42 @@ class HybridStore:
         Raises:
             InvalidInput: neither or both were given, or an unusable filter.
         """
-        if (ids is None) == (filter is None):
-            raise InvalidInput("delete takes either ids or a filter")
-        if ids is not None:
-            wanted = _checked_ids(ids)
-            if wanted and self.schema is not None:
-                self._engine.delete(wanted)
-            return
-        if isinstance(filter, Mapping) and not filter:
-            raise InvalidInput("an empty filter would delete everything; name the ids")
-        native = self._native(filter)
-        if self.schema is not None:
-            self._engine.delete_matching(native)
+        finished(self._operations.delete(ids, filter=filter))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids, in this order; ids that are not there are passed over."""
-        wanted = _checked_ids(ids)
-        found = self._engine.read(wanted) if wanted and self.schema is not None else {}
-        return [found[i] for i in wanted if i in found]
+        return finished(self._operations.get(ids))
 
     def count(self, filter: object = None) -> int:
-        """How many records there are, or how many a filter matches (as in `search`)."""
-        native = self._native(filter)
-        return self._engine.count(native) if self.schema is not None else 0
+        """How many records there are, or how many a filter matches (as in `search`). Exact."""
+        return finished(self._operations.count(filter))
+
+    def page(
+        self, *, filter: object = None, start: str | None = None, size: int = 256, with_vectors: bool = False
+    ) -> Page:
+        """Some records, from a place on. `scroll` turns the pages; this is for one who has to stop and go on later.
+
+        Args:
+            filter: as in `search`.
+            start: `next` of the page before; `None` is the beginning.
+            size: the most records.
+            with_vectors: whether their representations come along.
+
+        Raises:
+            InvalidInput: an argument that cannot be used.
+        """
+        return finished(self._operations.page(filter=filter, start=start, size=size, with_vectors=with_vectors))
+
+    def scroll(self, *, filter: object = None, size: int = 256, with_vectors: bool = False) -> Iterator[Page]:
+        """All records that a filter matches, page by page, in no particular order. Arguments as of `page`."""
+        start: str | None = None
+        while True:
+            page = self.page(filter=filter, start=start, size=size, with_vectors=with_vectors)
+            if page.records:
+                yield page
+            if page.next is None:
+                return
+            start = page.next
 
     def search(
         self,
@@ -127,6 +143,8 @@ class HybridStore:
         fusion: Fusion | None = None,
         rerank: bool = False,
         filter: object = None,
+        score_threshold: float | None = None,
+        mmr: float | None = None,
     ) -> list[list[Hit]]:
         """The best records for each query.
 
@@ -141,6 +159,10 @@ class HybridStore:
             fusion: `WeightedSum`, `RRF` or `DBSF`; `None` means the weighted sum with the model's own weights.
             rerank: whether multi-vectors score the candidates too.
             filter: a dict as `m3stores.filters` describes it, or a filter of the store's own.
+            score_threshold: the least fused score of a hit.
+            mmr: λ of maximal marginal relevance, by which the hits are chosen from the candidates and ordered: 1 goes
+                by score alone, 0 only by how a record's dense vector differs from those before. Relevance is the fused
+                score as a share of what a record would get that each mode scores 1 (or, by RRF, ranks first).
 
         Returns:
             For each query its hits, best first; equal scores in the order of ids. Empty in an empty collection.
@@ -150,46 +172,80 @@ class HybridStore:
             UnsupportedMode: a mode that the collection or the queries do not have.
             CollectionMismatch: the queries come from another encoder.
         """
-        k = _whole(k, "k", 1)
-        limit = _whole(
-            max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES) if candidates is None else candidates, "candidates", k
+        return finished(
+            self._operations.search(
+                queries,
+                k=k,
+                modes=modes,
+                candidates=candidates,
+                fusion=fusion,
+                rerank=rerank,
+                filter=filter,
+                score_threshold=score_threshold,
+                mmr=mmr,
+            )
         )
-        native = self._native(filter)
-        check_output(queries)
-        if self.schema is None or not len(queries):
-            return [[] for _ in range(len(queries))]
-        legs = self.legs(modes)
-        scored = tuple(mode for mode in MODES if mode in legs or (rerank and mode == "multivector"))
-        self._check_queries(self.schema, queries, scored)
-        found = self._engine.candidates(queries, legs, limit, native)
-        pools = [_Pool(sorted(set().union(*by_mode.values())), by_mode) for by_mode in found]
-        missing = [(row, mode, ids) for row, pool in enumerate(pools) for mode in scored if (ids := pool.without(mode))]
-        for (row, mode, _), scores in zip(missing, self._engine.scores(queries, missing), strict=True):
-            pools[row].scores.setdefault(mode, {}).update(scores)
-        total = WeightedSum(*queries.score_weights) if fusion is None else fusion
-        return [self._hits(pool, scored, total, k) for pool in pools]
 
-    async def asearch(self, queries: M3Output, **options: Any) -> list[list[Hit]]:
-        """`search` without blocking the event loop."""
-        return await asyncio.to_thread(partial(self.search, queries, **options))
+    def check_encoder(self, fingerprint: Fingerprint) -> None:
+        """Refuses an encoder that the collection was not made by.
+
+        Raises:
+            CollectionMismatch: says what differs, and what to do.
+        """
+        if (schema := self.schema) is not None:
+            schema.check_fingerprint(fingerprint, self.collection, self._engine.address)
 
     def legs(self, modes: Sequence[Mode] | None) -> tuple[Mode, ...]:
         """The modes that propose candidates in a search with this argument.
 
         Raises:
             InvalidInput: no list of modes.
-            UnsupportedMode: the collection does not have one of them.
         """
-        if modes is None:
-            return tuple(mode for mode in self.modes if mode != "multivector") or self.modes
-        wanted = [] if isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
-        if not wanted or not all(mode in MODES for mode in wanted):
-            raise InvalidInput(f"modes must be a list of some of {', '.join(map(repr, MODES))}, not {modes!r}")
-        return tuple(mode for mode in MODES if mode in wanted)
+        return legs(modes, self.schema)
+
+    def add_modes(self, modes: Sequence[Mode], encode: Encode, *, show_progress: bool = False) -> None:
+        """Adds representations that the records do not have yet, such as sparse ones to a dense collection.
+
+        Until all records have them, the collection is searched as before. If it is interrupted, the next call goes on.
+
+        ```python
+        store.add_modes(["sparse"], lambda records: encoder.encode_documents([r.text for r in records]))
+        ```
+
+        Args:
+            modes: to be had; those that are there already are passed over.
+            encode: makes the representations of some records; by the encoder that made the collection.
+            show_progress: whether to show a progress bar.
+
+        Raises:
+            InvalidInput: the collection has no records.
+            UnsupportedMode: `encode` returned no such representations.
+            CollectionMismatch: they come from another encoder; or another program made the collection, and it was not
+                opened with `adopt=True`.
+        """
+        wanted = checked_modes(modes)
+        schema = self.schema
+        if schema is None:
+            raise InvalidInput(f"collection {self.collection!r} does not exist: its first upsert decides its modes")
+        if schema.foreign and not self._adopt:
+            raise CollectionMismatch(
+                f"another program made the collection {self.collection!r}: open it with adopt=True to add to it"
+            )
+        new = tuple(mode for mode in wanted if mode not in schema.modes)
+        if new:
+            finished(add_modes(self._engine, self.collection, schema, new, encode, show_progress))
+
+    def clear(self) -> None:
+        """Removes all records. The collection stays, with its modes and settings."""
+        finished(self._operations.clear())
+
+    def drop(self) -> None:
+        """Removes the collection. The next `upsert` makes a new one."""
+        finished(self._operations.drop())
 
     def close(self) -> None:
         """Closes the store; a temporary collection is removed. May be called twice."""
-        self._engine.close()
+        finished(self._engine.close())
 
     def __enter__(self) -> Self:
         """Nothing to do: a store is open from the start."""
@@ -201,79 +257,79 @@ class HybridStore:
         """Closes the store."""
         self.close()
 
-    def _check_queries(self, schema: Schema, queries: M3Output, scored: Sequence[Mode]) -> None:
-        for mode in scored:
-            if mode not in schema.modes:
-                raise UnsupportedMode(
-                    f"collection {self.collection!r} has no {mode} representations; it has {', '.join(schema.modes)}"
-                )
-            if mode not in queries.modes:
-                raise UnsupportedMode(
-                    f"the queries have no {mode} representation; they have {', '.join(queries.modes)}. Encode them "
-                    f"with modes={list(scored)}"
-                )
-        schema.check_fingerprint(queries.fingerprint, self.collection)
-        schema.check_vectors(queries, scored, self.collection)
+    async def aupsert(self, records: Sequence[Record], output: M3Output) -> list[str]:
+        """`upsert`, async."""
+        written: list[str] = await self._async("upsert", records, output)
+        return written
 
-    def _hits(self, pool: "_Pool", scored: Sequence[Mode], fusion: Fusion, k: int) -> list[Hit]:
-        if not pool.ids:
-            return []
-        per_mode = {mode: pool.array(mode) for mode in scored}
-        fused = fuse(per_mode, fusion)
-        order = np.argsort(-fused, kind="stable").tolist()  # ids are sorted: equal scores go by id
-        rank = {mode: ranks(values) for mode, values in per_mode.items()}
-        hits: list[Hit] = []
-        while order and len(hits) < k:  # once, unless records were deleted meanwhile
-            best, order = order[: k - len(hits)], order[k - len(hits) :]
-            records = self._engine.read([pool.ids[i] for i in best])
-            hits += [
-                Hit(
-                    record.id,
-                    record.text,
-                    record.metadata,
-                    float(fused[i]),
-                    {mode: float(per_mode[mode][i]) for mode in scored},
-                    {mode: int(rank[mode][i]) for mode in scored},
-                )
-                for i in best
-                if (record := records.get(pool.ids[i]))
-            ]
+    async def adelete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
+        """`delete`, async."""
+        await self._async("delete", ids, filter=filter)
+
+    async def aget(self, ids: Sequence[str]) -> list[Record]:
+        """`get`, async."""
+        records: list[Record] = await self._async("get", ids)
+        return records
+
+    async def acount(self, filter: object = None) -> int:
+        """`count`, async."""
+        count: int = await self._async("count", filter)
+        return count
+
+    async def apage(self, **options: Any) -> Page:
+        """`page`, async."""
+        page: Page = await self._async("page", **options)
+        return page
+
+    async def ascroll(self, **options: Any) -> AsyncIterator[Page]:
+        """`scroll`, async."""
+        start: str | None = None
+        while True:
+            page = await self.apage(start=start, **options)
+            if page.records:
+                yield page
+            if page.next is None:
+                return
+            start = page.next
+
+    async def asearch(self, queries: M3Output, **options: Any) -> list[list[Hit]]:
+        """`search`, async."""
+        hits: list[list[Hit]] = await self._async("search", queries, **options)
         return hits
 
-    def _native(self, filter: object) -> Any:
-        if filter is None or self._engine.is_native(filter):
-            return filter
-        if not isinstance(filter, Mapping):
-            raise InvalidInput(f"a filter is a dict such as {{'side': 'pro'}}, or the store's own, not {filter!r}")
-        return self._engine.translate(parse(filter))
+    async def aadd_modes(self, modes: Sequence[Mode], encode: Encode, *, show_progress: bool = False) -> None:
+        """`add_modes` in a thread."""
+        await asyncio.to_thread(self.add_modes, modes, encode, show_progress=show_progress)
 
+    async def aclear(self) -> None:
+        """`clear`, async."""
+        await self._async("clear")
 
-class _Pool:
-    """The candidates of one query, and their scores so far."""
+    async def adrop(self) -> None:
+        """`drop`, async."""
+        await self._async("drop")
 
-    def __init__(self, ids: list[str], scores: dict[Mode, dict[str, float]]) -> None:
-        self.ids = ids
-        self.scores = scores
+    async def aclose(self) -> None:
+        """`close`, async."""
+        operations = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if operations is not None:
+            await operations.engine.close()
+        await asyncio.to_thread(self.close)
 
-    def without(self, mode: Mode) -> list[str]:
-        """The candidates that this mode has not scored."""
-        known = self.scores.get(mode, {})
-        return [i for i in self.ids if i not in known]
+    async def __aenter__(self) -> Self:
+        """Nothing to do: a store is open from the start."""
+        return self
 
-    def array(self, mode: Mode) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        """The scores by this mode; texts without a token in common with the query have the lexical score 0."""
-        known = self.scores.get(mode, {})
-        return np.array([known.get(i, 0.0) for i in self.ids])
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the store."""
+        await self.aclose()
 
-
-def _checked_ids(ids: Sequence[str]) -> list[str]:
-    wanted = [None] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
-    if not all(isinstance(i, str) for i in wanted):
-        raise InvalidInput(f"ids must be a list of strings, not {ids!r}")
-    return [check_text(i, "an id") for i in wanted]
-
-
-def _whole(value: object, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < _MOST:
-        raise InvalidInput(f"{name} must be a whole number from {least}, not {value!r}")
-    return int(value)
+    async def _async(self, operation: str, *arguments: Any, **options: Any) -> Any:
+        if self._async_engine is None:
+            return await asyncio.to_thread(partial(getattr(self, operation), *arguments, **options))
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loops:  # clients belong to the event loop that they were made in
+            self._of_loops[loop] = Operations(self.collection, self._async_engine(), self._adopt)
+        return await getattr(self._of_loops[loop], operation)(*arguments, **options)

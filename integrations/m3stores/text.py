@@ -30,8 +30,7 @@ class TextIndex:
     store: HybridStore
 
     def __post_init__(self) -> None:
-        if self.store.schema is not None:
-            self.store.schema.check_fingerprint(self.encoder.fingerprint, self.store.collection)
+        self.store.check_encoder(self.encoder.fingerprint)
 
     def add(
         self,
@@ -74,7 +73,9 @@ class TextIndex:
             window=self._window(modes or kept or self.encoder.modes),
         )
         for output in outputs:
-            ids += self.store.upsert([waiting.popleft() for _ in range(len(output))], output)
+            portion = [waiting.popleft() for _ in range(len(output))]
+            self.store.upsert(portion, output)
+            ids += [record.id for record in portion]
         return ids
 
     def _checked(self, records: Iterable[Record], texts: Iterable[str] | None, waiting: deque[Record]) -> Iterator[str]:
@@ -104,7 +105,7 @@ class TextIndex:
         Args:
             queries: texts.
             rerank: whether multi-vectors score the candidates; `None` means where the collection has them.
-            options: of `HybridStore.search`: `k`, `modes`, `candidates`, `fusion`, `filter`.
+            options: of `HybridStore.search`: `k`, `modes`, `candidates`, `fusion`, `filter`, `score_threshold`, `mmr`.
 
         Returns:
             For each query its hits, best first. With the default options that is the ranking of `M3Output.score`.

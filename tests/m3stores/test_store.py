@@ -387,7 +387,7 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
         ):
             with pytest.raises(StoreError, match="is closed: open a new QdrantStore"):
                 call(closed)
-    assert repr(store) == "QdrantStore('test')"
+    assert repr(store) == f"QdrantStore('test', qdrant:{tmp_path})"
 
 
 async def test_asearch_finds_the_same(filled: HybridStore) -> None:

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from m3core import CollectionLocked, InvalidInput, M3Error, MissingDependency, StoreError
 from m3stores.collection import Schema
+from m3stores.locking import locked
+from m3stores.qdrant.optimizing import optimize_apart
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -45,8 +47,8 @@ def load_edge() -> ModuleType:
 class GuardedShard:
     """A shard in a directory that this object alone has open.
 
-    Layout: `<path>/<collection>/` with the shard and `m3.json`, which says what it holds; `<path>/.<collection>.lock`.
-    A collection appears under its name when it is complete.
+    Layout: `<path>/<collection>/` with the shard and `m3.json`, which says what it holds; two lock files beside
+    it. A collection appears under its name when it is complete.
     """
 
     def __init__(self, edge: ModuleType, collection: str, path: str | Path | None) -> None:
@@ -78,8 +80,10 @@ class GuardedShard:
         self._directory = home / collection
         self._shard: qdrant_edge.EdgeShard | None = None
         self._schema: Schema | None = None
-        self._lock: BaseFileLock | None = _locked(home, collection)
+        self._lock: BaseFileLock | None = locked(home / f".{collection}.lock", f"collection {collection!r} in {home}")
+        self._shard_lock: BaseFileLock | None = None  # which a child that optimizes has meanwhile
         try:
+            self._lock_shard()
             self._open()
         except BaseException:
             self.close()
@@ -95,17 +99,75 @@ class GuardedShard:
         with self._owned():
             return self._schema
 
-    def create(self, config: "qdrant_edge.EdgeConfig", schema: Schema) -> None:
-        """Makes the shard, unless there is one."""
+    def create(
+        self, config: "qdrant_edge.EdgeConfig", schema: Schema, updates: Sequence["qdrant_edge.UpdateOperation"]
+    ) -> None:
+        """Makes the shard, unless there is one.
+
+        Args:
+            config: of the shard.
+            schema: what it is to hold.
+            updates: to begin with.
+        """
         with self._owned(), self._failures_named():
             if self._schema is None:
                 new = self._directory.with_name(f".{self.name}.new")
                 shutil.rmtree(new, ignore_errors=True)  # from a process that died in the middle of this
                 new.mkdir(parents=True)
-                self._edge.EdgeShard.create(str(new / "shard"), config).close()
+                shard = self._edge.EdgeShard.create(str(new / "shard"), config)
+                for update in updates:
+                    shard.update(update)
+                shard.close()
                 _write_json(new / "m3.json", {"format": _FORMAT, **schema.as_json()})
                 new.rename(self._directory)
                 _sync(self._directory.parent)
+                self._open()
+
+    def become(self, schema: Schema, config: "qdrant_edge.EdgeConfig | None" = None) -> None:
+        """Writes down another schema.
+
+        Args:
+            schema: what the shard holds from now on.
+            config: what the shard is from now on, if that has changed.
+        """
+        with self._owned(), self._failures_named():
+            if config is not None and self._shard is not None:
+                self._shard.close()
+                self._shard = self._edge.EdgeShard.load(str(self._directory / "shard"), config)
+            new = self._directory / "m3.json.new"
+            _write_json(new, {"format": _FORMAT, **schema.as_json()})
+            new.replace(self._directory / "m3.json")
+            _sync(self._directory)
+            self._schema = schema
+
+    def drop(self) -> None:
+        """Removes the shard; the lock stays."""
+        with self._owned(), self._failures_named():
+            shard, self._shard, self._schema = self._shard, None, None
+            if shard is not None:
+                shard.close()
+            old = self._directory.with_name(f".{self.name}.dropped")
+            shutil.rmtree(old, ignore_errors=True)
+            self._directory.rename(old)  # at once, so that no half of it is ever found
+            shutil.rmtree(old, ignore_errors=True)
+
+    def optimize(self) -> None:
+        """Lets a child process build the indexes: the engine would hold up every thread of this one meanwhile.
+
+        Raises:
+            StoreError: it failed; the shard is open again, as it was.
+        """
+        with self._owned(), self._failures_named():
+            if self._shard is None:
+                return
+            assert self._shard_lock is not None
+            shard, self._shard = self._shard, None
+            shard.close()
+            self._shard_lock.release()
+            try:
+                optimize_apart(self._directory / "shard", self._shard_lock_file)
+            finally:
+                self._lock_shard()
                 self._open()
 
     @contextmanager
@@ -126,16 +188,32 @@ class GuardedShard:
         with self._thread_lock:
             if self._lock is None:
                 return
-            lock, self._lock = self._lock, None
+            locks = [self._shard_lock, self._lock]
+            self._lock = self._shard_lock = None
             shard, self._shard = self._shard, None
             try:
                 if shard is not None:
                     with self._failures_named():
                         shard.close()
             finally:
-                lock.release()
+                for lock in locks:
+                    if lock is not None:
+                        lock.release()
                 if self._temporary is not None:
                     shutil.rmtree(self._temporary, ignore_errors=True)
+
+    @property
+    def _shard_lock_file(self) -> Path:
+        return self._directory.with_name(f".{self.name}.shard.lock")
+
+    def _lock_shard(self) -> None:
+        try:
+            self._shard_lock = locked(self._shard_lock_file, "")
+        except CollectionLocked as error:
+            raise CollectionLocked(
+                f"collection {self.name!r} in {self._directory} is being optimized for a process that has died since: "
+                "wait until that has ended"
+            ) from error
 
     def _open(self) -> None:
         if not self._directory.exists():
@@ -183,25 +261,6 @@ class GuardedShard:
                     f"the engine of collection {self.name!r} in {self._directory} failed: {error}"
                 ) from error
             raise
-
-
-def _locked(home: Path, collection: str) -> "BaseFileLock":
-    """The lock on a collection, taken."""
-    from filelock import FileLock, Timeout
-
-    path = home / f".{collection}.lock"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0, thread_local=False)
-        lock.acquire()
-    except Timeout as error:
-        raise CollectionLocked(
-            f"collection {collection!r} in {home} is open already, in this process or in another: close it there "
-            "first. One process at a time can have an embedded collection open"
-        ) from error
-    except OSError as error:
-        raise InvalidInput(f"no collection can be kept in {home}: {error}") from error
-    return lock
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

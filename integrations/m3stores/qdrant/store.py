@@ -1,13 +1,20 @@
-"""`QdrantStore`: hybrid collections in Qdrant, embedded in this process."""
+"""`QdrantStore`: hybrid collections in Qdrant, embedded in this process or on a server."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from m3core import InvalidInput
+from m3stores.engine import finished
+from m3stores.qdrant.calls import Calls, load_client
 from m3stores.qdrant.edge import EdgeEngine
+from m3stores.qdrant.layout import OURS, Layout, QdrantSettings
+from m3stores.qdrant.server import Known, ServerEngine
 from m3stores.store import HybridStore
 
 
 class QdrantStore(HybridStore):
-    """A hybrid collection in Qdrant's engine, in this process and on this disk. No server.
+    """A hybrid collection in Qdrant, in this process and on this disk, or on a server.
 
     ```python
     from m3core import M3Encoder
@@ -25,23 +32,94 @@ class QdrantStore(HybridStore):
         hits[0].score, hits[0].scores
     ```
 
-    The engine is qdrant-edge, which its makers call beta. One process at a time can have a collection open, and a
-    forked child cannot use it; a second one gets an error and does no harm. What `upsert` and `delete` have done stays
-    done when the process is killed. Search is exact.
+    With `path=`, or neither, the engine is qdrant-edge, in this process, which its makers call beta. One process at a
+    time can have a collection open, and a forked child cannot use it; a second one gets an error and does no harm. What
+    `upsert` and `delete` have done stays done when the process is killed. Search is exact until `optimize` is called.
+
+    With `url=` the same collection is on a Qdrant server, 1.16 or later. Calls are tried again where the server is busy
+    or the connection breaks.
     """
 
-    def __init__(self, collection: str, *, path: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        collection: str,
+        *,
+        path: str | Path | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        prefer_grpc: bool = False,
+        grpc_port: int = 6334,
+        timeout: int = 60,
+        layout: Layout = OURS,
+        settings: QdrantSettings | None = None,
+        adopt: bool = False,
+    ) -> None:
         """Opens a collection, or prepares a new one: it comes into being with the first `upsert`.
 
         Args:
             collection: its name: letters, digits, `_`, `-`, `.`.
             path: the directory that holds it and others; `None` means a temporary one, which goes when the store is
                 closed.
+            url: of a server, in place of `path`: `http://localhost:6333`.
+            api_key: the server's.
+            prefer_grpc: whether to talk gRPC to the server, which is faster with multi-vectors.
+            grpc_port: the server's port for that.
+            timeout: of a call to the server, in seconds.
+            layout: names in a server's collection that another program made, such as `LANGCHAIN`.
+            settings: how a new collection keeps its vectors.
+            adopt: whether to write to a collection that another program made. The first upsert says by which encoder
+                its vectors are.
 
         Raises:
-            InvalidInput: a name or a path that cannot be used.
+            InvalidInput: a name, a path or a combination that cannot be used.
             CollectionLocked: it is open already, here or in another process.
-            StoreError: what is there cannot be opened.
+            StoreError: what is there cannot be opened, or the server does not answer.
             MissingDependency: `m3-retrieval[qdrant]` is not installed.
         """
-        super().__init__(collection, EdgeEngine(collection, path))
+        settings = settings or QdrantSettings()
+        self._edge: EdgeEngine | None = None
+        if url is None:
+            if layout != OURS or adopt or api_key or prefer_grpc or settings.of_servers():
+                raise InvalidInput(
+                    "layout, adopt, api_key, prefer_grpc, shards and replicas are for a server: give its url"
+                )
+            self._edge = EdgeEngine(collection, path, settings)
+            super().__init__(collection, self._edge, adopt=False)
+            return
+        if path is not None:
+            raise InvalidInput("a store has either a path or a url")
+        qdrant_client = load_client()
+        arguments = {
+            "url": url,
+            "api_key": api_key,
+            "prefer_grpc": prefer_grpc,
+            "grpc_port": grpc_port,
+            "timeout": timeout,
+            "check_compatibility": False,
+        }
+        known = Known()
+
+        def engine(client: Callable[..., Any], blocking: bool) -> ServerEngine:
+            calls = Calls(lambda: client(**arguments), url, blocking=blocking)
+            return ServerEngine(collection, calls, known, url=url, layout=layout, settings=settings, grpc=prefer_grpc)
+
+        super().__init__(
+            collection,
+            engine(qdrant_client.QdrantClient, True),
+            adopt=adopt,
+            async_engine=lambda: engine(qdrant_client.AsyncQdrantClient, False),
+        )
+        finished(self._engine.schema())  # so that a wrong url shows here
+
+    def optimize(self) -> None:
+        """Builds the index of the dense vectors and tidies up: searches of 100,000 records get ten times as fast.
+
+        Takes minutes for as many, in a process of its own; the store waits for it. Searches are approximate afterwards,
+        with what was written later searched exactly.
+
+        Raises:
+            InvalidInput: on a server, which does that by itself.
+        """
+        if self._edge is None:
+            raise InvalidInput("a Qdrant server optimizes its collections by itself")
+        self._edge.optimize()

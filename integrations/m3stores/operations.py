@@ -1,0 +1,151 @@
+"""What a store does, written once for blocking and for async engines: checks first, then the engine."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, WeightedSum
+from m3core.output import MODES
+from m3stores.arguments import checked_ids, checked_modes, native_filter, number, whole
+from m3stores.checks import check_output, checked_records
+from m3stores.collection import Hit, Page, Schema
+from m3stores.engine import Engine
+from m3stores.searching import Plan, check_queries, search
+
+_LEAST_CANDIDATES, _CANDIDATES_PER_HIT = 50, 5
+
+
+class Operations:
+    """The operations of `HybridStore`, which documents them, as coroutines."""
+
+    def __init__(self, collection: str, engine: Engine, adopt: bool = False) -> None:
+        self.collection = collection
+        self.engine = engine
+        self._adopt = adopt
+
+    async def upsert(self, records: Sequence[Record], output: M3Output) -> list[str]:
+        records = checked_records(list(records))
+        check_output(output, [f"record {r.id!r}" for r in records])
+        self.engine.check(records)
+        if not records:
+            return []
+        schema = await self.engine.schema() or await self.engine.create(Schema.of(output))
+        schema.check_fingerprint(output.fingerprint, self.collection, self.engine.address)
+        if output.modes != schema.modes:
+            raise CollectionMismatch(
+                f"collection {self.collection!r} holds {', '.join(schema.modes)}, and these are "
+                f"{', '.join(output.modes)}: encode with modes={list(schema.modes)}"
+            )
+        schema.check_vectors(output, schema.modes, self.collection)
+        if schema.foreign:
+            await self._adopted(schema, output)
+        hashes = [content_hash(record, output, row) for row, record in enumerate(records)]
+        held = await self.engine.hashes([record.id for record in records])
+        changed = [row for row, record in enumerate(records) if held.get(record.id) != hashes[row]]
+        if len(changed) < len(records):
+            records, output, hashes = [records[i] for i in changed], output[changed], [hashes[i] for i in changed]
+        if changed:
+            await self.engine.write(records, output, hashes)
+        return [record.id for record in records]
+
+    async def _adopted(self, schema: Schema, output: M3Output) -> None:
+        if not self._adopt:
+            raise CollectionMismatch(
+                f"another program made the collection {self.collection!r}, so that nobody knows its encoder: open it "
+                "with adopt=True if these vectors come from the same one, or use another collection"
+            )
+        await self.engine.become(schema.adopted(output.fingerprint))
+
+    async def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
+        if (ids is None) == (filter is None):
+            raise InvalidInput("delete takes either ids or a filter")
+        if ids is not None:
+            wanted = checked_ids(ids)
+            if wanted and await self.engine.schema() is not None:
+                await self.engine.delete(wanted)
+            return
+        if isinstance(filter, Mapping) and not filter:
+            raise InvalidInput("an empty filter would delete everything; call clear() for that")
+        native = native_filter(self.engine, filter)
+        if await self.engine.schema() is not None:
+            await self.engine.delete_matching(native)
+
+    async def get(self, ids: Sequence[str]) -> list[Record]:
+        wanted = checked_ids(ids)
+        found = await self.engine.read(wanted) if wanted and await self.engine.schema() is not None else {}
+        return [found[i] for i in wanted if i in found]
+
+    async def count(self, filter: object = None) -> int:
+        native = native_filter(self.engine, filter)
+        return await self.engine.count(native) if await self.engine.schema() is not None else 0
+
+    async def page(
+        self, *, filter: object = None, start: str | None = None, size: int = 256, with_vectors: bool = False
+    ) -> Page:
+        native, size = native_filter(self.engine, filter), whole(size, "size", 1)
+        schema = await self.engine.schema()
+        if schema is None:
+            return Page([], None, None)
+        return await self.engine.page(native, start, size, schema.modes if with_vectors else ())
+
+    async def search(
+        self,
+        queries: M3Output,
+        *,
+        k: int = 10,
+        modes: Sequence[Mode] | None = None,
+        candidates: int | None = None,
+        fusion: Fusion | None = None,
+        rerank: bool = False,
+        filter: object = None,
+        score_threshold: float | None = None,
+        mmr: float | None = None,
+    ) -> list[list[Hit]]:
+        k = whole(k, "k", 1)
+        least = max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES)
+        limit = whole(least if candidates is None else candidates, "candidates", k)
+        native = native_filter(self.engine, filter)
+        threshold, balance = number(score_threshold, "score_threshold"), number(mmr, "mmr", 0.0, 1.0)
+        check_output(queries)
+        schema = await self.engine.schema()
+        chosen = legs(modes, schema)
+        if schema is None or not len(queries):
+            return [[] for _ in range(len(queries))]
+        scored = tuple(mode for mode in MODES if mode in chosen or (rerank and mode == "multivector"))
+        total = WeightedSum(*queries.score_weights) if fusion is None else fusion
+        plan = Plan(k, chosen, scored, limit, total, native, threshold, balance)
+        check_queries(plan, queries, schema, self.collection, self.engine.address)
+        return await search(self.engine, queries, plan)
+
+    async def clear(self) -> None:
+        if await self.engine.schema() is not None:
+            await self.engine.clear()
+
+    async def drop(self) -> None:
+        if await self.engine.schema() is not None:
+            await self.engine.drop()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
+def legs(modes: Sequence[Mode] | None, schema: Schema | None) -> tuple[Mode, ...]:
+    """The modes that propose candidates: those asked for, or dense and sparse, as far as the collection has them."""
+    if modes is not None:
+        return checked_modes(modes)
+    held = schema.modes if schema else ()
+    return tuple(mode for mode in held if mode != "multivector") or held
+
+
+def content_hash(record: Record, output: M3Output, row: int) -> str:
+    """Of all that a record is stored with: text, metadata and representations, bit by bit."""
+    content = json.dumps([record.text, record.metadata], ensure_ascii=False, sort_keys=True)
+    digest = hashlib.blake2b(content.encode(), digest_size=16)
+    for mode in output.modes:
+        digest.update(mode.encode())
+        values = getattr(output, mode)[row]
+        for array in (values.indices, values.values) if mode == "sparse" else (values,):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

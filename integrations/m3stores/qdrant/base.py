@@ -1,0 +1,187 @@
+"""What the embedded engine and the one of servers have in common: points, pages and scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from m3core import M3Output, Mode, Record
+from m3core.output import FloatArray
+from m3stores.collection import Page, Schema
+from m3stores.engine import by_portions
+from m3stores.qdrant.layout import HASH, Layout
+from m3stores.qdrant.vectors import gathered, has_content, row_numbers, tokens
+
+_POINTS, _BYTES = 256, 8 << 20  # the most in one write
+_IDS = 1000  # the most in one request
+
+
+class Models(Protocol):
+    """Makes what an engine is given, in its client's classes."""
+
+    def point(self, record: Record, output: M3Output, row: int, content: str) -> Any:
+        """A record's point, with the hash of its content."""
+
+    def new_values(self, record_id: str, output: M3Output, row: int) -> Any:
+        """Vectors for a point that is there."""
+
+    def query(self, queries: M3Output, row: int, mode: Mode, limit: int, filter: Any, exact: bool) -> Any:
+        """A search by one mode."""
+
+    def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
+        """The filter of some points; if vectors are named, of those that lack one of them."""
+
+
+class QdrantEngine(ABC):
+    """The part of `m3stores.engine.Engine` that does not depend on where the points are.
+
+    Both sorts of clients have points with `id`, `payload`, `vector` and `score`.
+    """
+
+    def __init__(self, models: Models, layout: Layout, number_bytes: int) -> None:
+        """For subclasses.
+
+        Args:
+            models: in the client's classes.
+            layout: of the collection.
+            number_bytes: what a number of a vector takes in a write.
+        """
+        self._models = models
+        self._layout = layout
+        self._number_bytes = number_bytes
+
+    @abstractmethod
+    async def schema(self) -> Schema | None:
+        """What the collection holds."""
+
+    @abstractmethod
+    async def _upsert(self, points: list[Any], size: int) -> None: ...
+
+    @abstractmethod
+    async def _update_vectors(self, points: list[Any], size: int) -> None: ...
+
+    @abstractmethod
+    async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]: ...
+
+    @abstractmethod
+    async def _scroll(
+        self, filter: Any, offset: Any, limit: int, payload: Any, vectors: Any
+    ) -> tuple[list[Any], Any]: ...
+
+    @abstractmethod
+    async def _query(self, requests: list[Any]) -> list[list[Any]]: ...
+
+    async def write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
+        """Upserts in portions."""
+        sizes = [self._number_bytes * row_numbers(output, row) + 4 * len(r.text) for row, r in enumerate(records)]
+        for rows in by_portions(sizes, _POINTS, _BYTES):
+            points = [self._models.point(records[row], output, row, hashes[row]) for row in rows]
+            await self._upsert(points, sum(sizes[row] for row in rows))
+
+    async def fill(self, ids: Sequence[str], output: M3Output) -> None:
+        """Updates vectors in portions."""
+        sizes = [self._number_bytes * row_numbers(output, row) for row in range(len(output))]
+        for rows in by_portions(sizes, _POINTS, _BYTES):
+            points = [self._models.new_values(ids[row], output, row) for row in rows]
+            await self._update_vectors(points, sum(sizes[row] for row in rows))
+
+    async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
+        """Scrolls over those of the points that have no such vector."""
+        lacking = self._models.among(self._ids(ids), [self._layout.vector(mode) for mode in modes])
+        points, _ = await self._scroll(lacking, None, max(len(ids), 1), self._id_payload, False)
+        return {self._id(point) for point in points}
+
+    async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Retrieves a part of the payloads."""
+        wanted = [HASH] if self._layout.id is None else [self._layout.id, HASH]
+        return {self._id(p): (p.payload or {}).get(HASH, "") for p in await self._points(ids, wanted, False)}
+
+    async def read(self, ids: Sequence[str]) -> dict[str, Record]:
+        """Retrieves payloads."""
+        records = [self._record(point) for point in await self._points(ids, True, False)]
+        return {record.id: record for record in records}
+
+    async def page(self, filter: Any, start: str | None, size: int, modes: Sequence[Mode]) -> Page:
+        """Scrolls in the order of point ids."""
+        names = {mode: self._layout.vector(mode) for mode in modes}
+        offset = None if start is None else self._layout.offset(start)
+        points, following = await self._scroll(filter, offset, size, True, _selected(names.values()))
+        records = [self._record(point) for point in points]
+        schema = await self.schema()
+        output = None
+        if modes and schema is not None:
+            output = gathered(records, [_named(point.vector) for point in points], names, schema)
+        return Page(records, output, None if following is None else str(following))
+
+    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """Retrieves vectors."""
+        name = self._layout.dense
+        points = await self._points(ids, self._id_payload, _selected([name]))
+        return {self._id(p): np.asarray(_named(p.vector)[name], dtype=np.float32) for p in points}
+
+    async def candidates(
+        self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any
+    ) -> list[dict[Mode, dict[str, float]]]:
+        """One batch for all queries and modes."""
+        wanted = [(row, mode) for row in range(len(queries)) for mode in modes if has_content(queries, row, mode)]
+        requests = [self._models.query(queries, row, mode, limit, filter, False) for row, mode in wanted]
+        found: list[dict[Mode, dict[str, float]]] = [{mode: {} for mode in modes} for _ in range(len(queries))]
+        for (row, mode), scored in zip(wanted, await self._answers(queries, wanted, requests), strict=True):
+            found[row][mode] = scored
+        return found
+
+    async def scores(
+        self, queries: M3Output, wanted: Sequence[tuple[int, Mode, Sequence[str]]]
+    ) -> list[dict[str, float]]:
+        """One batch of exact searches among the given ids."""
+        asked = [n for n, (row, mode, _) in enumerate(wanted) if has_content(queries, row, mode)]
+        requests = []
+        for row, mode, ids in (wanted[n] for n in asked):
+            requests.append(self._models.query(queries, row, mode, len(ids), self._models.among(self._ids(ids)), True))
+        found: list[dict[str, float]] = [{} for _ in wanted]
+        answers = await self._answers(queries, [wanted[n][:2] for n in asked], requests)
+        for n, scored in zip(asked, answers, strict=True):
+            found[n] = scored
+        return found
+
+    async def _answers(
+        self, queries: M3Output, legs: Sequence[tuple[int, Mode]], requests: list[Any]
+    ) -> list[dict[str, float]]:
+        answers = await self._query(requests) if requests else []
+        return [
+            {self._id(point): point.score / tokens(queries, *leg) for point in points}
+            for leg, points in zip(legs, answers, strict=True)
+        ]
+
+    async def _points(self, ids: Sequence[str], payload: Any, vectors: Any) -> list[Any]:
+        wanted = self._ids(ids)
+        points: list[Any] = []
+        for start in range(0, len(wanted), _IDS):
+            points += await self._retrieve(wanted[start : start + _IDS], payload, vectors)
+        return points
+
+    @property
+    def _id_payload(self) -> Any:
+        """What tells a point's record."""
+        return False if self._layout.id is None else [self._layout.id]
+
+    def _id(self, point: Any) -> str:
+        return self._layout.record_id(point.id, point.payload or {})
+
+    def _ids(self, ids: Sequence[str]) -> list[Any]:
+        return [point_id for i in ids if (point_id := self._layout.point_id(i)) is not None]
+
+    def _record(self, point: Any) -> Record:
+        return self._layout.record(point.id, point.payload or {})
+
+
+def _selected(names: Any) -> Any:
+    """Which vectors to return; one without a name can only be had with all others."""
+    names = list(names)
+    return (True if "" in names else names) if names else False
+
+
+def _named(vector: Any) -> dict[str, Any]:
+    """A point's vectors by name: one without a name comes bare."""
+    return vector if isinstance(vector, dict) else {"": vector}

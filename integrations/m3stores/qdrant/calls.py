@@ -1,0 +1,143 @@
+"""Calls to a Qdrant server: tried again where that helps, with errors that say what to do. Blocking and async alike."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from m3core import InvalidInput, MissingDependency, StoreError
+from m3stores.engine import settled
+
+_ATTEMPTS = 5
+_LONGEST_PAUSE = 60.0
+_PASSING = {408, 429, 500, 502, 503, 504}
+
+
+class NotFound(StoreError):
+    """There is no such collection."""
+
+
+class Calls:
+    """A client's methods by name."""
+
+    def __init__(self, make_client: Callable[[], Any], url: str, *, blocking: bool) -> None:
+        """Makes the client.
+
+        Args:
+            make_client: returns a `QdrantClient` or an `AsyncQdrantClient`.
+            url: for messages.
+            blocking: whether it is the former.
+        """
+        self._url = url
+        self._pid = os.getpid()
+        self._client: Any = make_client()
+        self._pause: Callable[[float], Any] = time.sleep if blocking else asyncio.sleep
+
+    async def __call__(self, method: str, **arguments: Any) -> Any:
+        """What the method returns. All that a store asks of a server can be asked twice without harm.
+
+        Raises:
+            NotFound: the collection does not exist.
+            InvalidInput: the server did not understand.
+            StoreError: the server cannot be reached, or failed, again and again.
+        """
+        if os.getpid() != self._pid:
+            raise StoreError("this store was made before the process was forked: make a new one in the child")
+        attempt = 0
+        while True:
+            if self._client is None:
+                raise StoreError("the store is closed: open a new QdrantStore")
+            try:
+                return await settled(getattr(self._client, method)(**arguments))
+            except Exception as error:
+                attempt += 1
+                pause = _pause_after(error, attempt)
+                if pause is None or attempt == _ATTEMPTS:
+                    raise self._named(error, attempt) from error
+                await settled(self._pause(pause))
+
+    async def close(self) -> None:
+        """Closes the client. May be called twice."""
+        client, self._client = self._client, None
+        if client is not None and os.getpid() == self._pid:
+            await settled(client.close())
+
+    def _named(self, error: Exception, attempts: int) -> StoreError | InvalidInput:
+        status, said = _status(error), _message(error)
+        if status == 404:
+            return NotFound(f"Qdrant at {self._url} says: {said}")
+        if status in (401, 403):
+            return StoreError(f"Qdrant at {self._url} refuses ({said}): give the right api_key")
+        if status in _PASSING:
+            return StoreError(f"Qdrant at {self._url} failed {attempts} times, at last with: {said}")
+        if status is not None:
+            return InvalidInput(f"Qdrant at {self._url} does not take this: {said}")
+        if _is_lost(error):
+            return StoreError(
+                f"Qdrant at {self._url} could not be reached in {attempts} attempts ({said}): check the url, and that "
+                "the server is running"
+            )
+        return StoreError(f"a call to Qdrant at {self._url} failed: {said}")
+
+
+def load_client() -> Any:
+    """The module `qdrant_client`.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import qdrant_client
+    except ImportError as error:
+        raise MissingDependency(
+            "a Qdrant server needs the package qdrant-client: pip install 'm3-retrieval[qdrant]'"
+        ) from error
+    return qdrant_client
+
+
+def _pause_after(error: Exception, attempt: int) -> float | None:
+    """Seconds until the next attempt: what the server asks for, or ever longer; `None` if it would be in vain."""
+    if (asked := getattr(error, "retry_after_s", None)) is not None:
+        return min(float(asked), _LONGEST_PAUSE)
+    if _status(error) in _PASSING or _is_lost(error):
+        return min(0.1 * 4.0 ** (attempt - 1), _LONGEST_PAUSE)
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that an error stands for."""
+    if getattr(error, "retry_after_s", None) is not None:
+        return 429
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status
+    code = getattr(error, "code", None)
+    by_name = {
+        "NOT_FOUND": 404,
+        "ALREADY_EXISTS": 409,
+        "INVALID_ARGUMENT": 400,
+        "OUT_OF_RANGE": 400,
+        "UNAUTHENTICATED": 401,
+        "PERMISSION_DENIED": 403,
+        "RESOURCE_EXHAUSTED": 429,
+        "DEADLINE_EXCEEDED": 504,
+        "INTERNAL": 500,
+        "UNAVAILABLE": 503,
+    }
+    return by_name.get(getattr(code(), "name", "")) if callable(code) else None
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the connection broke, or never was."""
+    from qdrant_client.http.exceptions import ResponseHandlingException
+
+    return isinstance(error, ResponseHandlingException | OSError | EOFError)
+
+
+def _message(error: Exception) -> str:
+    content = getattr(error, "content", None)
+    if isinstance(content, bytes):
+        return content.decode(errors="replace")[:1000]
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)[:1000]

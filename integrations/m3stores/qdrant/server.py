@@ -1,0 +1,170 @@
+"""The engine of a Qdrant server, by qdrant-client: blocking or async, over REST or gRPC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from m3core import InvalidInput, Record, StoreError
+from m3stores.collection import Schema
+from m3stores.filters import Expression
+from m3stores.qdrant.base import QdrantEngine
+from m3stores.qdrant.calls import Calls, NotFound
+from m3stores.qdrant.filters import ServerDialect, qdrant_filter
+from m3stores.qdrant.layout import Layout, QdrantSettings
+from m3stores.qdrant.server_models import ServerModels
+
+_REST_BYTES, _GRPC_BYTES = 22, 4  # a number takes, as text and as it is
+
+
+@dataclass
+class Known:
+    """What the engines of one store know of its collection."""
+
+    schema: Schema | None = None
+
+
+class ServerEngine(QdrantEngine):
+    """See `m3stores.engine.Engine`. What is known of the collection is read once, when it is first needed."""
+
+    def __init__(
+        self,
+        collection: str,
+        calls: Calls,
+        known: Known,
+        *,
+        url: str,
+        layout: Layout,
+        settings: QdrantSettings,
+        grpc: bool,
+    ) -> None:
+        self._server_models = ServerModels(layout, settings)
+        super().__init__(self._server_models, layout, _GRPC_BYTES if grpc else _REST_BYTES)
+        self._name = collection
+        self._calls = calls
+        self._known = known
+        self._settings = settings
+        self.address: str | None = f"qdrant:{url}"
+
+    async def schema(self) -> Schema | None:
+        """What the collection holds."""
+        if self._known.schema is None:
+            try:
+                info = await self._calls("get_collection", collection_name=self._name)
+            except NotFound:
+                return None
+            self._known.schema = self._server_models.schema(info, self._name)
+        return self._known.schema
+
+    async def create(self, schema: Schema) -> Schema:
+        """Makes the collection, and the indexes of its metadata fields."""
+        try:
+            await self._calls("create_collection", collection_name=self._name, **self._server_models.collection(schema))
+        except InvalidInput:  # somebody else was faster, or it cannot be
+            if await self.schema() is None:
+                raise
+        made = await self.schema()
+        if made is None or made.foreign:
+            raise StoreError(f"collection {self._name!r} has lost its metadata: QdrantStore needs Qdrant 1.16 or later")
+        for key, kind in self._settings.indexed.items():
+            await self._calls(
+                "create_payload_index",
+                collection_name=self._name,
+                field_name=self._layout.metadata_path(tuple(key.split("."))),
+                field_schema=kind,
+                wait=True,
+            )
+        return made
+
+    async def extend(self, schema: Schema) -> None:
+        """Makes the named vectors. Those that are there already stay."""
+        held = await self.schema()
+        assert held is not None
+        for name, config in self._server_models.new_vectors(held, schema).items():
+            try:
+                await self._calls(
+                    "create_vector_name", collection_name=self._name, vector_name=name, vector_name_config=config
+                )
+            except InvalidInput:
+                info = await self._calls("get_collection", collection_name=self._name)
+                if name not in {**(info.config.params.vectors or {}), **(info.config.params.sparse_vectors or {})}:
+                    raise
+        if held.multivector_dim is None and schema.multivector_dim is not None:
+            changes = self._server_models.unindexed_multivectors()
+            await self._calls("update_collection", collection_name=self._name, vectors_config=changes)
+
+    async def become(self, schema: Schema) -> None:
+        """Notes the schema in the collection's metadata."""
+        await self._calls("update_collection", collection_name=self._name, metadata=self._server_models.note(schema))
+        self._known.schema = schema
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Refuses what the layout has no place for."""
+        for record in records:
+            self._layout.check(record)
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Deletes by id."""
+        if selected := self._ids(ids):
+            await self._calls("delete", collection_name=self._name, points_selector=selected, wait=True)
+
+    async def delete_matching(self, filter: Any) -> None:
+        """Deletes by filter."""
+        await self._calls("delete", collection_name=self._name, points_selector=filter, wait=True)
+
+    async def count(self, filter: Any) -> int:
+        """Counts exactly."""
+        answer = await self._calls("count", collection_name=self._name, count_filter=filter, exact=True)
+        return int(answer.count)
+
+    def translate(self, filter: Expression) -> Any:
+        """To a `qdrant_client.models.Filter`."""
+        return qdrant_filter(filter, ServerDialect(self._layout))
+
+    def is_native(self, filter: object) -> bool:
+        """Whether it is a `qdrant_client.models.Filter`."""
+        from qdrant_client import models
+
+        return isinstance(filter, models.Filter)
+
+    async def clear(self) -> None:
+        """Deletes all points."""
+        from qdrant_client import models
+
+        await self.delete_matching(models.Filter())
+
+    async def drop(self) -> None:
+        """Deletes the collection."""
+        await self._calls("delete_collection", collection_name=self._name)
+        self._known.schema = None
+
+    async def close(self) -> None:
+        """Closes the client."""
+        await self._calls.close()
+
+    async def _upsert(self, points: list[Any], size: int) -> None:
+        await self._calls("upsert", collection_name=self._name, points=points, wait=True)
+
+    async def _update_vectors(self, points: list[Any], size: int) -> None:
+        await self._calls("update_vectors", collection_name=self._name, points=points, wait=True)
+
+    async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]:
+        points: list[Any] = await self._calls(
+            "retrieve", collection_name=self._name, ids=ids, with_payload=payload, with_vectors=vectors
+        )
+        return points
+
+    async def _scroll(self, filter: Any, offset: Any, limit: int, payload: Any, vectors: Any) -> tuple[list[Any], Any]:
+        points, following = await self._calls(
+            "scroll",
+            collection_name=self._name,
+            scroll_filter=filter,
+            offset=offset,
+            limit=limit,
+            with_payload=payload,
+            with_vectors=vectors,
+        )
+        return points, following
+
+    async def _query(self, requests: list[Any]) -> list[list[Any]]:
+        answers = await self._calls("query_batch_points", collection_name=self._name, requests=requests)
+        return [answer.points for answer in answers]
