@@ -55,3 +55,7 @@ class TruncationWarning(M3Warning):
 
 class UnknownTokensWarning(M3Warning):
     """A large share of the tokens is outside the model's vocabulary."""
+
+
+class StoreWarning(M3Warning):
+    """A store does its work, but not as well as it could."""

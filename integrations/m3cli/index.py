@@ -26,7 +26,7 @@ from m3stores import TextIndex
 
 def index(
     folder: Annotated[Path, typer.Argument(help="A folder with corpus.jsonl: {_id, text, title?, metadata?} a line.")],
-    store: Annotated[str, typer.Option(help="Where to: qdrant:DIRECTORY, embedded in this process.")],
+    store: Annotated[str, typer.Option(help="Where to: qdrant: or chroma:, and a directory or a server's url.")],
     collection: CollectionOption = DEFAULT_COLLECTION,
     model: ModelOption = DEFAULT_MODEL,
     modes: Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model has.")] = None,
@@ -36,7 +36,7 @@ def index(
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
-    """Encode the passages of a folder and keep them on disk. Run again, it replaces those with the same _id."""
+    """Encode the passages of a folder and keep them in a store. Run again, it replaces those with the same _id."""
     corpus = folder / "corpus.jsonl"
     total = sum(1 for _ in read_records(corpus))  # finds a bad line before the model loads
     if not total:

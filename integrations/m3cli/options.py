@@ -1,5 +1,6 @@
 """What several commands share: how to choose a model, and how tables look."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.table import Table
 
 from m3core import InvalidInput, M3Encoder
-from m3stores import HybridStore, QdrantStore
+from m3stores import ChromaStore, HybridStore, QdrantStore
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id, directory, or m3-mini (bundled).")
@@ -38,12 +39,19 @@ def load(
 
 def open_store(address: str, collection: str, *, new: bool = True) -> HybridStore:
     """The store at an address such as `qdrant:./index`; unless it may be `new`, its directory must exist."""
-    kind, _, path = address.partition(":")
-    if kind != "qdrant" or not path:
-        raise InvalidInput(f"a store is qdrant:DIRECTORY, such as qdrant:./index, not {address!r}")
-    if not new and not Path(path).is_dir():
-        raise InvalidInput(f"there is no directory {path}: m3 index makes one")
-    return QdrantStore(collection, path=path)
+    kind, _, place = address.partition(":")
+    if kind not in ("qdrant", "chroma") or not place:
+        raise InvalidInput(
+            f"a store is qdrant: or chroma: and a directory or a server's url, such as qdrant:./index or "
+            f"qdrant:http://localhost:6333, not {address!r}"
+        )
+    if place.startswith(("http://", "https://")):
+        if kind == "chroma":
+            return ChromaStore(collection, url=place)
+        return QdrantStore(collection, url=place, api_key=os.environ.get("QDRANT_API_KEY"))
+    if not new and not Path(place).is_dir():
+        raise InvalidInput(f"there is no directory {place}: m3 index makes one")
+    return ChromaStore(collection, path=place) if kind == "chroma" else QdrantStore(collection, path=place)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

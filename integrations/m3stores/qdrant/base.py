@@ -1,5 +1,6 @@
 """What the embedded engine and the one of servers have in common: points, pages and scores."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from m3stores.qdrant.layout import HASH, Layout
 from m3stores.qdrant.vectors import gathered, has_content, row_numbers, tokens
 
 _POINTS, _BYTES = 256, 8 << 20  # the most in one write
-_IDS = 1000  # the most in one request
+_IDS, _ID_BYTES = 1000, 40  # the most in one request, and what each takes
 
 
 class Models(Protocol):
@@ -74,7 +75,8 @@ class QdrantEngine(ABC):
 
     async def write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
         """Upserts in portions."""
-        sizes = [self._number_bytes * row_numbers(output, row) + 4 * len(r.text) for row, r in enumerate(records)]
+        numbers = [row_numbers(output, row) for row in range(len(records))]
+        sizes = [self._number_bytes * n + payload_bytes(r) for n, r in zip(numbers, records, strict=True)]
         for rows in by_portions(sizes, _POINTS, _BYTES):
             points = [self._models.point(records[row], output, row, hashes[row]) for row in rows]
             await self._upsert(points, sum(sizes[row] for row in rows))
@@ -123,35 +125,39 @@ class QdrantEngine(ABC):
     async def candidates(
         self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any
     ) -> list[dict[Mode, dict[str, float]]]:
-        """One batch for all queries and modes."""
-        wanted = [(row, mode) for row in range(len(queries)) for mode in modes if has_content(queries, row, mode)]
-        requests = [self._models.query(queries, row, mode, limit, filter, False) for row, mode in wanted]
+        """A search for each query and mode."""
+        wanted = [(row, mode, ()) for row in range(len(queries)) for mode in modes if has_content(queries, row, mode)]
+        requests = [self._models.query(queries, row, mode, limit, filter, False) for row, mode, _ in wanted]
         found: list[dict[Mode, dict[str, float]]] = [{mode: {} for mode in modes} for _ in range(len(queries))]
-        for (row, mode), scored in zip(wanted, await self._answers(queries, wanted, requests), strict=True):
+        for (row, mode, _), scored in zip(wanted, await self._answers(queries, wanted, requests), strict=True):
             found[row][mode] = scored
         return found
 
     async def scores(
         self, queries: M3Output, wanted: Sequence[tuple[int, Mode, Sequence[str]]]
     ) -> list[dict[str, float]]:
-        """One batch of exact searches among the given ids."""
+        """Exact searches among the given ids."""
         asked = [n for n, (row, mode, _) in enumerate(wanted) if has_content(queries, row, mode)]
         requests = []
         for row, mode, ids in (wanted[n] for n in asked):
             requests.append(self._models.query(queries, row, mode, len(ids), self._models.among(self._ids(ids)), True))
         found: list[dict[str, float]] = [{} for _ in wanted]
-        answers = await self._answers(queries, [wanted[n][:2] for n in asked], requests)
+        answers = await self._answers(queries, [wanted[n] for n in asked], requests)
         for n, scored in zip(asked, answers, strict=True):
             found[n] = scored
         return found
 
     async def _answers(
-        self, queries: M3Output, legs: Sequence[tuple[int, Mode]], requests: list[Any]
+        self, queries: M3Output, legs: Sequence[tuple[int, Mode, Sequence[str]]], requests: list[Any]
     ) -> list[dict[str, float]]:
-        answers = await self._query(requests) if requests else []
+        """The scores by requests, one for each (row, mode, ids); asked for in portions."""
+        sizes = [self._number_bytes * row_numbers(queries, row, [m]) + _ID_BYTES * len(ids) for row, m, ids in legs]
+        answers: list[list[Any]] = []
+        for portion in by_portions(sizes, _POINTS, _BYTES):
+            answers += await self._query([requests[n] for n in portion])
         return [
-            {self._id(point): point.score / tokens(queries, *leg) for point in points}
-            for leg, points in zip(legs, answers, strict=True)
+            {self._id(point): point.score / tokens(queries, row, mode) for point in points}
+            for (row, mode, _), points in zip(legs, answers, strict=True)
         ]
 
     async def _points(self, ids: Sequence[str], payload: Any, vectors: Any) -> list[Any]:
@@ -174,6 +180,11 @@ class QdrantEngine(ABC):
 
     def _record(self, point: Any) -> Record:
         return self._layout.record(point.id, point.payload or {})
+
+
+def payload_bytes(record: Record) -> int:
+    """The most that a record's text and metadata take in a write."""
+    return len(json.dumps([record.text, record.metadata]))
 
 
 def _selected(names: Any) -> Any:

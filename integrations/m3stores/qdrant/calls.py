@@ -123,6 +123,7 @@ def _status(error: Exception) -> int | None:
         "RESOURCE_EXHAUSTED": 429,
         "DEADLINE_EXCEEDED": 504,
         "INTERNAL": 500,
+        "UNIMPLEMENTED": 501,
         "UNAVAILABLE": 503,
     }
     return by_name.get(getattr(code(), "name", "")) if callable(code) else None

@@ -5,8 +5,7 @@ from typing import Any
 
 from m3core import M3Output, Mode, Record, SparseVector
 from m3stores.collection import Schema
-from m3stores.qdrant.filters import flags
-from m3stores.qdrant.layout import FLAGS, HASH, OURS, QdrantSettings
+from m3stores.qdrant.layout import HASH, OURS, QdrantSettings
 
 
 class EdgeModels:
@@ -67,8 +66,6 @@ class EdgeModels:
     def point(self, record: Record, output: M3Output, row: int, content: str) -> Any:
         """With the hash of its content."""
         payload = {**OURS.payload(record), HASH: content}
-        if marked := sorted(set(flags(record.metadata))):
-            payload[FLAGS] = marked
         return self._edge.Point(OURS.point_id(record.id), self._vectors(output, row), payload)
 
     def new_values(self, record_id: str, output: M3Output, row: int) -> Any:

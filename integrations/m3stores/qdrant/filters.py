@@ -1,16 +1,13 @@
-"""Filters in Qdrant's terms, for the embedded engine and for servers, whose clients have classes of their own.
+"""Filters in Qdrant's terms, for the embedded engine and for servers, whose clients have classes of their own."""
 
-The embedded engine compares no booleans (it takes True for 1), so there a point carries them once more as texts, in the
-payload under `flags`.
-"""
-
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
+
+import numpy as np
 
 from m3core import InvalidInput
 from m3stores.filters import And, Equals, Exists, Expression, Not, Or, Range, Scalar
-from m3stores.qdrant.layout import FLAGS, OURS, Layout
+from m3stores.qdrant.layout import OURS, Layout
 
 _MOST_EXACT = 2**53  # beyond it, a float may stand for several whole numbers
 Path = tuple[str, ...]
@@ -117,9 +114,10 @@ class EdgeDialect:
         return self._field(path, match=MatchValue(value))
 
     def boolean(self, path: Path, value: bool) -> Any:
-        from qdrant_edge import FieldCondition, MatchAny
+        from qdrant_edge import MatchValue
 
-        return FieldCondition(FLAGS, match=MatchAny([_flag(path, value)]))
+        boolean: Any = np.bool_(value)  # Python's own is taken for a whole number
+        return self._field(path, match=MatchValue(boolean))
 
     def _field(self, path: Path, **condition: Any) -> Any:
         from qdrant_edge import FieldCondition
@@ -178,19 +176,3 @@ class ServerDialect:
             if not part or '"' in part or "\\" in part:
                 raise InvalidInput(f"Qdrant cannot filter by the key {'.'.join(path)!r}: it is empty or has quotes")
         return self._layout.metadata_path(path)
-
-
-def flags(metadata: Mapping[str, Any], path: Path = ()) -> Iterator[str]:
-    """The booleans in metadata, each as a text of its place and value."""
-    for key, value in metadata.items():
-        place = (*path, key)
-        if isinstance(value, Mapping):
-            yield from flags(value, place)
-        else:
-            for item in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(item, bool):
-                    yield _flag(place, item)
-
-
-def _flag(path: Path, value: bool) -> str:
-    return json.dumps([*path, value], ensure_ascii=False)

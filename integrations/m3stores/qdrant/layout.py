@@ -10,6 +10,7 @@ from m3core import InvalidInput, Mode, Record
 
 _NAMESPACE = uuid.UUID("6d33a0b1-52f4-4c87-9d0e-3f8f5c1c7a42")  # of point ids; changing it orphans every collection
 _NODE = "_node_content"
+_DIGITS = 20  # of the largest number of 64 bits
 
 IndexedType = Literal["keyword", "integer", "float", "bool", "datetime", "text", "uuid"]
 
@@ -46,11 +47,11 @@ class Layout:
         """The id of a record's point; `None` if no point can have it."""
         if self.id is not None:
             return str(uuid.uuid5(_NAMESPACE, record_id))
-        return self.offset(record_id) if record_id.isdecimal() or _is_uuid(record_id) else None
+        return self.offset(record_id) if _is_number(record_id) or _is_uuid(record_id) else None
 
     def offset(self, point_id: str) -> Any:
         """A point's id, as Qdrant takes it, from its text."""
-        return int(point_id) if point_id.isdecimal() else point_id
+        return int(point_id) if _is_number(point_id) else point_id
 
     def check(self, record: Record) -> None:
         """Refuses records that this layout has no place for.
@@ -85,13 +86,20 @@ class Layout:
         if self.metadata is not None:
             metadata = payload.get(self.metadata) or {}
         else:
-            metadata = {key: value for key, value in payload.items() if key not in (self.id, self.text, HASH, FLAGS)}
+            metadata = {key: value for key, value in payload.items() if key not in (self.id, self.text, HASH)}
         return Record(self.record_id(point_id, payload), str(text), metadata)
 
     def metadata_path(self, path: tuple[str, ...]) -> str:
         """A metadata field's place in the payload, as Qdrant spells it."""
         start = [] if self.metadata is None else [self.metadata]
         return ".".join([*start, *(f'"{part}"' for part in path)])
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is the one spelling of a number that Qdrant takes for an id."""
+    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS:
+        return False
+    return str(int(text)) == text and int(text) < 2**64
 
 
 def _is_uuid(text: str) -> bool:
@@ -101,8 +109,8 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-HASH, FLAGS = "hash", "flags"
-"""Payload keys beside the layout's: of a record's hash, and of its booleans as texts."""
+HASH = "hash"
+"""The payload key of a record's hash, beside the layout's."""
 
 OURS = Layout()
 LANGCHAIN = Layout(dense="", sparse="langchain-sparse", id=None, text="page_content")

@@ -7,20 +7,22 @@ from typing import Any
 from m3core import InvalidInput, Record, StoreError
 from m3stores.collection import Schema
 from m3stores.filters import Expression
-from m3stores.qdrant.base import QdrantEngine
+from m3stores.qdrant.base import QdrantEngine, payload_bytes
 from m3stores.qdrant.calls import Calls, NotFound
 from m3stores.qdrant.filters import ServerDialect, qdrant_filter
 from m3stores.qdrant.layout import Layout, QdrantSettings
 from m3stores.qdrant.server_models import ServerModels
 
 _REST_BYTES, _GRPC_BYTES = 22, 4  # a number takes, as text and as it is
+_PAYLOAD_BYTES = 8 << 20  # of a record; the largest multi-vector takes 22 MB of the 32 that a server takes
 
 
 @dataclass
 class Known:
-    """What the engines of one store know of its collection."""
+    """What the engines of one store know of its collection, and of each other."""
 
     schema: Schema | None = None
+    closed: bool = False
 
 
 class ServerEngine(QdrantEngine):
@@ -49,7 +51,7 @@ class ServerEngine(QdrantEngine):
         """What the collection holds."""
         if self._known.schema is None:
             try:
-                info = await self._calls("get_collection", collection_name=self._name)
+                info = await self._call("get_collection")
             except NotFound:
                 return None
             self._known.schema = self._server_models.schema(info, self._name)
@@ -58,7 +60,7 @@ class ServerEngine(QdrantEngine):
     async def create(self, schema: Schema) -> Schema:
         """Makes the collection, and the indexes of its metadata fields."""
         try:
-            await self._calls("create_collection", collection_name=self._name, **self._server_models.collection(schema))
+            await self._call("create_collection", **self._server_models.collection(schema))
         except InvalidInput:  # somebody else was faster, or it cannot be
             if await self.schema() is None:
                 raise
@@ -66,9 +68,8 @@ class ServerEngine(QdrantEngine):
         if made is None or made.foreign:
             raise StoreError(f"collection {self._name!r} has lost its metadata: QdrantStore needs Qdrant 1.16 or later")
         for key, kind in self._settings.indexed.items():
-            await self._calls(
+            await self._call(
                 "create_payload_index",
-                collection_name=self._name,
                 field_name=self._layout.metadata_path(tuple(key.split("."))),
                 field_schema=kind,
                 wait=True,
@@ -81,39 +82,43 @@ class ServerEngine(QdrantEngine):
         assert held is not None
         for name, config in self._server_models.new_vectors(held, schema).items():
             try:
-                await self._calls(
-                    "create_vector_name", collection_name=self._name, vector_name=name, vector_name_config=config
-                )
-            except InvalidInput:
-                info = await self._calls("get_collection", collection_name=self._name)
-                if name not in {**(info.config.params.vectors or {}), **(info.config.params.sparse_vectors or {})}:
-                    raise
+                await self._call("create_vector_name", vector_name=name, vector_name_config=config)
+            except (InvalidInput, NotFound) as error:
+                if name not in self._server_models.vectors(await self._call("get_collection")):
+                    raise InvalidInput(
+                        f"collection {self._name!r} cannot get vectors called {name!r}, which takes Qdrant 1.18 or "
+                        f"later: index the texts anew into another collection ({error})"
+                    ) from error
         if held.multivector_dim is None and schema.multivector_dim is not None:
             changes = self._server_models.unindexed_multivectors()
-            await self._calls("update_collection", collection_name=self._name, vectors_config=changes)
+            await self._call("update_collection", vectors_config=changes)
 
     async def become(self, schema: Schema) -> None:
         """Notes the schema in the collection's metadata."""
-        await self._calls("update_collection", collection_name=self._name, metadata=self._server_models.note(schema))
+        await self._call("update_collection", metadata=self._server_models.note(schema))
         self._known.schema = schema
 
     def check(self, records: Sequence[Record]) -> None:
-        """Refuses what the layout has no place for."""
+        """Refuses what the layout has no place for, and what would not fit into a request with the vectors."""
         for record in records:
             self._layout.check(record)
+            if payload_bytes(record) > _PAYLOAD_BYTES:
+                raise InvalidInput(
+                    f"the text and metadata of record {record.id!r} take more than {_PAYLOAD_BYTES >> 20} MB: split it"
+                )
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes by id."""
         if selected := self._ids(ids):
-            await self._calls("delete", collection_name=self._name, points_selector=selected, wait=True)
+            await self._call("delete", points_selector=selected, wait=True)
 
     async def delete_matching(self, filter: Any) -> None:
         """Deletes by filter."""
-        await self._calls("delete", collection_name=self._name, points_selector=filter, wait=True)
+        await self._call("delete", points_selector=filter, wait=True)
 
     async def count(self, filter: Any) -> int:
         """Counts exactly."""
-        answer = await self._calls("count", collection_name=self._name, count_filter=filter, exact=True)
+        answer = await self._call("count", count_filter=filter, exact=True)
         return int(answer.count)
 
     def translate(self, filter: Expression) -> Any:
@@ -134,37 +139,35 @@ class ServerEngine(QdrantEngine):
 
     async def drop(self) -> None:
         """Deletes the collection."""
-        await self._calls("delete_collection", collection_name=self._name)
+        await self._call("delete_collection")
         self._known.schema = None
 
     async def close(self) -> None:
-        """Closes the client."""
+        """Closes the client, and the other engines of the store with it."""
+        self._known.closed = True
         await self._calls.close()
 
+    async def _call(self, method: str, **arguments: Any) -> Any:
+        if self._known.closed:
+            raise StoreError("the store is closed: open a new QdrantStore")
+        return await self._calls(method, collection_name=self._name, **arguments)
+
     async def _upsert(self, points: list[Any], size: int) -> None:
-        await self._calls("upsert", collection_name=self._name, points=points, wait=True)
+        await self._call("upsert", points=points, wait=True)
 
     async def _update_vectors(self, points: list[Any], size: int) -> None:
-        await self._calls("update_vectors", collection_name=self._name, points=points, wait=True)
+        await self._call("update_vectors", points=points, wait=True)
 
     async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]:
-        points: list[Any] = await self._calls(
-            "retrieve", collection_name=self._name, ids=ids, with_payload=payload, with_vectors=vectors
-        )
+        points: list[Any] = await self._call("retrieve", ids=ids, with_payload=payload, with_vectors=vectors)
         return points
 
     async def _scroll(self, filter: Any, offset: Any, limit: int, payload: Any, vectors: Any) -> tuple[list[Any], Any]:
-        points, following = await self._calls(
-            "scroll",
-            collection_name=self._name,
-            scroll_filter=filter,
-            offset=offset,
-            limit=limit,
-            with_payload=payload,
-            with_vectors=vectors,
+        points, following = await self._call(
+            "scroll", scroll_filter=filter, offset=offset, limit=limit, with_payload=payload, with_vectors=vectors
         )
         return points, following
 
     async def _query(self, requests: list[Any]) -> list[list[Any]]:
-        answers = await self._calls("query_batch_points", collection_name=self._name, requests=requests)
+        answers = await self._call("query_batch_points", requests=requests)
         return [answer.points for answer in answers]

@@ -65,20 +65,17 @@ class ServerModels:
         Raises:
             CollectionMismatch: it has no vectors under the layout's names, or compares them by something else.
         """
+        vectors, modes = self.vectors(info), self._layout.modes()
+        held: dict[Mode, Any] = {modes[name]: found for name, found in vectors.items() if name in modes}
         noted = (info.config.metadata or {}).get(_KEY)
-        if noted is not None:
-            return Schema.from_json(noted)
-        params = info.config.params
-        vectors = params.vectors or {}
-        dense = vectors if isinstance(vectors, dict) else {"": vectors}
-        sparse = params.sparse_vectors or {}
-        modes = self._layout.modes()
-        held: dict[Mode, Any] = {modes[name]: found for name, found in {**dense, **sparse}.items() if name in modes}
-        if not held:
-            names = ", ".join(map(repr, (*dense, *sparse)))
+        schema = None if noted is None else Schema.from_json(noted)
+        if not held or (schema is not None and not held.keys() >= set(schema.modes)):
             raise CollectionMismatch(
-                f"collection {collection!r} has vectors called {names}: say with layout= which of them are which"
+                f"collection {collection!r} has vectors called {', '.join(map(repr, vectors))}: say with layout= which "
+                "of them are which"
             )
+        if schema is not None:
+            return schema
         for mode in ("dense", "multivector"):
             distance = held[mode].distance if mode in held else self._m.Distance.DOT
             if distance not in (self._m.Distance.DOT, self._m.Distance.COSINE):
@@ -92,6 +89,12 @@ class ServerModels:
             None,
             foreign=True,
         )
+
+    def vectors(self, info: Any) -> dict[str, Any]:
+        """The parameters of a collection's vectors by name; the unnamed one's is empty."""
+        params = info.config.params
+        dense = params.vectors or {}
+        return {**(dense if isinstance(dense, dict) else {"": dense}), **(params.sparse_vectors or {})}
 
     def new_vectors(self, held: Schema, schema: Schema) -> dict[str, Any]:
         """The configurations, by name, of the vectors that `schema` has and `held` has not."""

@@ -19,11 +19,10 @@ def tokens(queries: M3Output, row: int, mode: Mode) -> int:
     return len(queries.multivector[row]) if mode == "multivector" and queries.multivector is not None else 1
 
 
-def row_numbers(output: M3Output, row: int) -> int:
-    """How many numbers a text's representations have."""
-    numbers = 0 if output.dense is None else output.dense.shape[1]
-    numbers += 0 if output.sparse is None else 2 * len(output.sparse[row])
-    return numbers + (0 if output.multivector is None else output.multivector[row].size)
+def row_numbers(output: M3Output, row: int, modes: Sequence[Mode] | None = None) -> int:
+    """How many numbers a text's representations have, by these modes or by all."""
+    values = [(mode, getattr(output, mode)[row]) for mode in (output.modes if modes is None else modes)]
+    return sum(2 * len(value) if mode == "sparse" else value.size for mode, value in values)
 
 
 def gathered(

@@ -1,0 +1,141 @@
+"""The lexical index of a Chroma collection: derived from its records, and kept up with them."""
+
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from m3core import SparseVector, StoreWarning
+from m3stores.chroma.collection import ChromaCollection
+from m3stores.chroma.lexical import LexicalIndex
+from m3stores.chroma.records import HASH, SPARSE, unpacked
+from m3stores.collection import Schema
+
+GENERATION = "m3_generation"
+"""The key in a collection's metadata that every write changes, so that others notice."""
+
+_MANY = 500_000
+_NOTHING = SparseVector([], [])  # type: ignore[arg-type]
+
+
+@dataclass
+class Known:
+    """What the engines of one store know of its collection."""
+
+    schema: Schema | None = None
+    index: LexicalIndex | None = None
+    generation: str | None = None
+    checked: float = 0.0
+    builders: list[set[str]] = field(default_factory=list)
+    warned: bool = False
+
+
+class Derived:
+    """Reads the collection through once, when the index is first needed; own writes go into both.
+
+    What other programs write is noticed by the collection's generation, which our own stores change with each write,
+    and by its count. Then everything is read anew.
+    """
+
+    def __init__(self, collection: ChromaCollection, known: Known, refresh: float) -> None:
+        """`refresh` is how many seconds may pass before others' writes are noticed."""
+        self._collection = collection
+        self._known = known
+        self._refresh = refresh
+
+    async def index(self) -> LexicalIndex:
+        """The index, as new as `refresh` asks."""
+        known = self._known
+        if time.monotonic() - known.checked >= self._refresh:
+            await self.look()
+        if known.index is None:
+            known.index = await self._built()
+            self._warn(len(known.index))
+        return known.index
+
+    async def look(self) -> None:
+        """Looks whether others have written."""
+        known = self._known
+        generation = (await self._collection.metadata()).get(GENERATION)
+        if known.index is not None and (
+            generation != known.generation or await self._collection.call("count") != len(known.index)
+        ):
+            known.index = None
+        known.generation, known.checked = generation, time.monotonic()
+
+    def begin(self) -> None:
+        """Of a collection that has just been made: it has no records."""
+        self._known.index = LexicalIndex()
+
+    async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """The hashes of these records, as far as they are there."""
+        if self._known.index is not None:
+            return (await self.index()).hashes(ids)
+        found: dict[str, str] = {}
+        async for page in self._collection.some(ids, ["metadatas"]):
+            found.update(zip(page["ids"], map(_hash, page["metadatas"]), strict=True))
+        return found
+
+    async def wrote(self, ids: Sequence[str], vectors: Sequence[SparseVector] | None, hashes: Sequence[str]) -> None:
+        """After a write."""
+        self._touch(ids)
+        if (index := self._known.index) is not None:
+            index.put(ids, vectors if vectors is not None else [_NOTHING] * len(ids), hashes)
+            self._warn(len(index))
+        await self._renew()
+
+    async def removed(self, ids: Sequence[str]) -> None:
+        """After a deletion."""
+        self._touch(ids)
+        if (index := self._known.index) is not None:
+            index.remove(ids)
+        await self._renew()
+
+    async def _renew(self) -> None:
+        """Lets others know."""
+        metadata = await self._collection.metadata()
+        if metadata.get(GENERATION) != self._known.generation:
+            self._known.index = None
+        self._known.generation = metadata[GENERATION] = uuid.uuid4().hex
+        await self._collection.call("modify", metadata=metadata)
+
+    async def _built(self) -> LexicalIndex:
+        index, touched = LexicalIndex(), set[str]()
+        self._known.builders.append(touched)
+        try:
+            async for page in self._collection.pages(include=["metadatas"]):
+                _put(index, page)
+            while touched:  # written meanwhile
+                ids = list(touched)
+                touched.clear()
+                index.remove(ids)
+                async for page in self._collection.some(ids, ["metadatas"]):
+                    _put(index, page)
+        finally:
+            self._known.builders.remove(touched)
+        return index
+
+    def _touch(self, ids: Sequence[str]) -> None:
+        for touched in self._known.builders:
+            touched.update(ids)
+
+    def _warn(self, count: int) -> None:
+        if count >= _MANY and not self._known.warned:
+            self._known.warned = True
+            warnings.warn(
+                f"this Chroma collection has {count} records, whose sparse vectors are all in this process's memory: "
+                "QdrantStore serves so many better; m3stores.migrate moves them there",
+                StoreWarning,
+                stacklevel=2,
+            )
+
+
+def _put(index: LexicalIndex, page: Any) -> None:
+    vectors = [unpacked(held[SPARSE]) if held and SPARSE in held else _NOTHING for held in page["metadatas"]]
+    index.put(page["ids"], vectors, list(map(_hash, page["metadatas"])))
+
+
+def _hash(metadata: Any) -> str:
+    return str((metadata or {}).get(HASH, ""))

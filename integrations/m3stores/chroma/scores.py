@@ -1,0 +1,154 @@
+"""What a Chroma collection's records score, by each mode, and which are the best."""
+
+import heapq
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from m3core import InvalidInput, M3Output, Mode, SparseVector, StoreError, StoreWarning
+from m3core.output import FloatArray
+from m3core.scoring import maxsim_scores
+from m3stores.chroma.collection import ChromaCollection
+from m3stores.chroma.derived import Derived
+from m3stores.chroma.records import SPARSE, unpacked
+from m3stores.chroma.sidecar import Sidecar
+from m3stores.collection import Schema
+
+_PART = 256  # multi-vectors at a time
+_FEW = 500  # records that are compared one by one
+
+
+class Scores:
+    """Dense by Chroma's index, or exactly from the vectors; sparse by our own index; MaxSim from the sidecar."""
+
+    def __init__(self, collection: ChromaCollection, derived: Derived, sidecar: Sidecar | None) -> None:
+        self._collection = collection
+        self._derived = derived
+        self._sidecar = sidecar
+
+    async def matching(self, filter: Any) -> list[str]:
+        """The ids of all records that a filter matches."""
+        arguments = filter.arguments() if filter is not None else {}
+        ids: list[str] = (await self._collection.call("get", include=[], **arguments))["ids"]
+        return ids
+
+    async def best(self, queries: M3Output, mode: Mode, limit: int, filter: Any) -> list[dict[str, float]]:
+        """For each query the best records by one mode."""
+        among = None if filter is None else await self.matching(filter)
+        if mode == "dense":
+            if among is not None and len(among) <= _FEW:  # where Chroma's index, which is approximate, may find too few
+                found = [await self.of(queries, row, mode, among) for row in range(len(queries))]
+                return [_largest(scores, limit) for scores in found]
+            return await self._best_dense(queries, limit, filter)
+        index = await self._derived.index()
+        if mode == "sparse":
+            return [index.best(query, limit, among) for query in queries.sparse or ()]
+        best: list[dict[str, float]] = [{} for _ in range(len(queries))]
+        hashes = index.hashes(among)
+        for part in self._beside().parts(hashes, _PART):
+            if part:
+                scored = maxsim_scores(queries.multivector or (), list(part.values()))
+                for row, scores in enumerate(scored):
+                    best[row].update(zip(part, scores.tolist(), strict=True))
+        self._warn(len(hashes) - len(best[0]))
+        return [_largest(scores, limit) for scores in best]
+
+    async def of(self, queries: M3Output, row: int, mode: Mode, ids: Sequence[str]) -> dict[str, float]:
+        """The scores of these records for one query by one mode."""
+        if mode == "sparse":
+            assert queries.sparse is not None
+            return (await self._derived.index()).scores(queries.sparse[row], ids)
+        values: Mapping[str, FloatArray]
+        if mode == "dense":
+            assert queries.dense is not None
+            values = await self.dense(ids)
+            if not values:
+                return {}
+            products = _similarity(np.stack(list(values.values())), queries.dense[row], await self._collection.space())
+            return dict(zip(values, products.tolist(), strict=True))
+        assert queries.multivector is not None
+        hashes = await self._derived.hashes(ids)
+        values = self._beside().get(hashes)
+        self._warn(len(hashes) - len(values))
+        return dict(
+            zip(values, maxsim_scores([queries.multivector[row]], list(values.values()))[0].tolist(), strict=True)
+        )
+
+    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The dense vectors of these records, as far as they are there."""
+        found: dict[str, FloatArray] = {}
+        async for page in self._collection.some(ids, ["embeddings"]):
+            found.update(zip(page["ids"], np.asarray(page["embeddings"], dtype=np.float32), strict=True))
+        return found
+
+    def gathered(self, page: Any, modes: Sequence[Mode], hashes: Mapping[str, str], schema: Schema | None) -> M3Output:
+        """The representations of some records.
+
+        Raises:
+            StoreError: a record lacks one; names it.
+        """
+        ids, held = page["ids"], page["metadatas"]
+        dense = sparse = multivector = None
+        if "dense" in modes:
+            width = schema.dense_dim if schema and schema.dense_dim else 0
+            dense = np.asarray(page["embeddings"], dtype=np.float32).reshape(len(ids), width)
+        if "sparse" in modes:
+            sparse = [self._sparse(i, metadata or {}) for i, metadata in zip(ids, held, strict=True)]
+        if "multivector" in modes:
+            beside = self._beside().get(hashes)
+            for i in ids:
+                if i not in beside:
+                    raise StoreError(f"record {i!r} has no multivector representation: index it anew, or delete it")
+            multivector = [beside[i] for i in ids]
+        return M3Output(dense, sparse, multivector, fingerprint=schema.fingerprint if schema else None)
+
+    @staticmethod
+    def _sparse(identifier: str, metadata: Mapping[str, Any]) -> SparseVector:
+        if SPARSE not in metadata:
+            raise StoreError(f"record {identifier!r} has no sparse representation: index it anew, or delete it")
+        return unpacked(metadata[SPARSE])
+
+    async def _best_dense(self, queries: M3Output, limit: int, filter: Any) -> list[dict[str, float]]:
+        arguments = filter.arguments() if filter is not None else {}
+        answer = await self._collection.call(
+            "query", query_embeddings=queries.dense, n_results=limit, include=["distances"], **arguments
+        )
+        half = 0.5 if await self._collection.space() == "l2" else 1.0  # the square of a distance of unit vectors
+        return [
+            {i: 1.0 - half * distance for i, distance in zip(ids, distances, strict=True)}
+            for ids, distances in zip(answer["ids"], answer["distances"], strict=True)
+        ]
+
+    def _beside(self) -> Sidecar:
+        if self._sidecar is None:
+            raise InvalidInput(
+                "this collection's multi-vectors are in a directory beside it: say with sidecar= in which"
+            )
+        return self._sidecar
+
+    @staticmethod
+    def _warn(missing: int) -> None:
+        if missing:
+            warnings.warn(
+                f"{missing} records have no multi-vectors in the sidecar, and score 0 by them: index them anew",
+                StoreWarning,
+                stacklevel=2,
+            )
+
+
+def _largest(scores: Mapping[str, float], limit: int) -> dict[str, float]:
+    return dict(heapq.nlargest(limit, scores.items(), key=lambda item: item[1]))
+
+
+def _similarity(vectors: FloatArray, query: FloatArray, space: str) -> FloatArray:
+    """What Chroma would say: `(n,)`."""
+    if space == "l2":
+        distances: FloatArray = 1.0 - 0.5 * ((vectors - query) ** 2).sum(axis=1)
+        return distances
+    if space == "cosine":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        query = query / np.linalg.norm(query)
+    products: FloatArray = vectors @ query
+    return products

@@ -1,0 +1,156 @@
+"""`ChromaStore`: hybrid collections in Chroma, embedded in this process or on a server."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from m3core import InvalidInput, MissingDependency
+from m3stores.chroma.collection import ChromaCollection
+from m3stores.chroma.derived import Known
+from m3stores.chroma.engine import ChromaEngine
+from m3stores.chroma.guard import closed, opened
+from m3stores.chroma.sidecar import Sidecar
+from m3stores.engine import finished
+from m3stores.store import HybridStore
+
+
+class ChromaStore(HybridStore):
+    """A hybrid collection in Chroma, on this disk or on a server.
+
+    Chroma itself keeps and searches dense vectors only, unless it is Chroma Cloud. So the sparse vector of a record
+    travels in its metadata, and this process keeps an exact index of all of them in memory, about a kilobyte a record,
+    read from the collection when it is first needed (some seconds for 100,000 records). Multi-vectors are in an SQLite
+    file beside the collection.
+
+    ```python
+    from m3core import M3Encoder
+    from m3stores import ChromaStore, Record
+
+    encoder = M3Encoder("m3-mini")
+    with ChromaStore("capitals", path="./chroma") as store:
+        store.upsert([Record("paris", "巴黎是法国的首都。")], encoder.encode_documents(["巴黎是法国的首都。"]))
+        hits = store.search(encoder.encode_queries(["法国首都在哪里？"]), k=1, rerank=True)[0]
+    ```
+
+    Metadata is what Chroma can hold: texts, numbers, booleans, and lists of one of these; no dicts. With `path=` one
+    process at a time can have the directory open: Chroma itself would silently lose records.
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        *,
+        path: str | Path | None = None,
+        url: str | None = None,
+        headers: dict[str, str] | None = None,
+        sidecar: str | Path | None = None,
+        refresh: float = 1.0,
+        adopt: bool = False,
+    ) -> None:
+        """Opens a collection, or prepares a new one: it comes into being with the first `upsert`.
+
+        Args:
+            collection: its name: 3 to 512 of the letters a–z and A–Z, digits, `_`, `-`, `.`.
+            path: the directory that holds it and others; `None` means a temporary one, which goes when the store is
+                closed.
+            url: of a server, in place of `path`: `http://localhost:8000`.
+            headers: of each request to the server, such as `{"Authorization": "Bearer …"}`.
+            sidecar: with a server, the directory of this collection's multi-vectors, on this machine; `None` means
+                that it has none.
+            refresh: seconds until the sparse vectors that other programs write are noticed.
+            adopt: whether to write to a collection that another program made. The first upsert says by which encoder
+                its vectors are.
+
+        Raises:
+            InvalidInput: a name, a path or a combination that cannot be used.
+            CollectionLocked: the directory is open in another process, or the collection in this one.
+            StoreError: what is there cannot be opened, or the server does not answer.
+            MissingDependency: `m3-retrieval[chroma]` is not installed.
+        """
+        chromadb = _load_chromadb()
+        if path is not None and url is not None:
+            raise InvalidInput("a store has either a path or a url")
+        if url is None and (headers or sidecar):
+            raise InvalidInput("headers and sidecar are for a server: give its url")
+        known = Known()
+        if url is None:
+            super().__init__(collection, _embedded(collection, path, known, refresh), adopt=adopt)
+        else:
+            beside = None if sidecar is None else Sidecar(Path(sidecar) / f"{collection}.sqlite")
+            server = _server(url, headers)
+
+            def engine(client: Any) -> ChromaEngine:
+                return ChromaEngine(
+                    ChromaCollection(collection, lambda: client(**server), url),
+                    known,
+                    sidecar=beside,
+                    address=f"chroma:{url}",
+                    refresh=refresh,
+                    on_close=beside.close if beside is not None else lambda: None,
+                )
+
+            super().__init__(
+                collection,
+                engine(chromadb.HttpClient),
+                adopt=adopt,
+                async_engine=lambda: engine(chromadb.AsyncHttpClient),
+            )
+        try:
+            finished(self._engine.schema())  # so that what cannot be opened shows here
+        except BaseException:
+            self.close()
+            raise
+
+
+def _embedded(collection: str, path: str | Path | None, known: Known, refresh: float) -> ChromaEngine:
+    temporary = Path(tempfile.mkdtemp(prefix="m3-chroma-")) if path is None else None
+    directory = Path(path or temporary or ".").absolute()
+    try:
+        client = opened(directory, collection)
+    except BaseException:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sidecar = Sidecar(directory / "m3" / f"{collection}.sqlite")
+
+    def close() -> None:
+        sidecar.close()
+        closed(directory, collection)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    return ChromaEngine(
+        ChromaCollection(collection, lambda: client, str(directory)),
+        known,
+        sidecar=sidecar,
+        address=None if path is None else f"chroma:{path}",
+        refresh=refresh,
+        on_close=close,
+    )
+
+
+def _server(url: str, headers: dict[str, str] | None) -> dict[str, Any]:
+    from chromadb.config import Settings
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"a server's url is like http://localhost:8000, not {url!r}")
+    secure = parts.scheme == "https"
+    return {
+        "host": parts.hostname,
+        "port": parts.port or (443 if secure else 8000),
+        "ssl": secure,
+        "headers": headers,
+        "settings": Settings(anonymized_telemetry=False),
+    }
+
+
+def _load_chromadb() -> ModuleType:
+    try:
+        import chromadb
+    except ImportError as error:
+        raise MissingDependency("ChromaStore needs the package chromadb: pip install 'm3-retrieval[chroma]'") from error
+    return chromadb
