@@ -37,7 +37,7 @@ def search(
         ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Hits for each query.")] = 3,
-    store: Annotated[str | None, typer.Option(help="What m3 index made: qdrant:DIRECTORY.")] = None,
+    store: Annotated[str | None, typer.Option(help="What m3 index made, such as qdrant:./index.")] = None,
     collection: CollectionOption = DEFAULT_COLLECTION,
     model: Annotated[
         str | None,

@@ -39,7 +39,7 @@ def migrate(
 
     Raises:
         InvalidInput: the source is empty, or has a record that the target cannot hold; it is named.
-        CollectionMismatch: the target holds vectors of another encoder or other modes, or the source's encoder is unknown.
+        CollectionMismatch: the target holds vectors of another encoder or other modes, or the source's is unknown.
         StoreError: a store failed, or the target does not have every record in the end.
     """
     schema = source.schema
@@ -47,7 +47,7 @@ def migrate(
         raise InvalidInput(f"collection {source.collection!r} is empty: there is nothing to move")
     if schema.foreign and made_by is None:
         raise CollectionMismatch(
-            f"another program made the collection {source.collection!r}: say with made_by= which encoder's vectors it has"
+            f"another program made the collection {source.collection!r}: say with made_by= which encoder it has"
         )
     written = there = 0
     total = source.count()

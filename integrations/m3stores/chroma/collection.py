@@ -54,7 +54,8 @@ class ChromaCollection:
     async def space(self) -> str:
         """What distances are: `"ip"`, `"cosine"` or `"l2"`."""
         found = await self._found()
-        return str((found.configuration.get("hnsw") or found.configuration.get("spann") or {}).get("space", "l2"))
+        configuration = found.configuration_json
+        return str((configuration.get("hnsw") or configuration.get("spann") or {}).get("space", "l2"))
 
     async def create(self, metadata: dict[str, Any]) -> None:
         """Makes the collection if it does not exist."""

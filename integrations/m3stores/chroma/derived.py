@@ -1,4 +1,4 @@
-"""The lexical index of a Chroma collection: derived from its records, and kept up with them."""
+"""The indexes of ours of a Chroma collection: derived from its records, and kept up with them."""
 
 import time
 import uuid
@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from m3core import SparseVector, StoreWarning
+from m3core.output import FloatArray
 from m3stores.chroma.collection import ChromaCollection
+from m3stores.chroma.exact import DenseIndex
 from m3stores.chroma.lexical import LexicalIndex
 from m3stores.chroma.records import HASH, SPARSE, unpacked
 from m3stores.collection import Schema
@@ -17,6 +21,7 @@ GENERATION = "m3_generation"
 """The key in a collection's metadata that every write changes, so that others notice."""
 
 _MANY = 500_000
+_FEW = 5000  # 20 MB of vectors 1024 wide
 _NOTHING = SparseVector([], [])  # type: ignore[arg-type]
 
 
@@ -26,6 +31,7 @@ class Known:
 
     schema: Schema | None = None
     index: LexicalIndex | None = None
+    dense: DenseIndex | None = None
     generation: str | None = None
     checked: float = 0.0
     builders: list[set[str]] = field(default_factory=list)
@@ -33,7 +39,10 @@ class Known:
 
 
 class Derived:
-    """Reads the collection through once, when the index is first needed; own writes go into both.
+    """Reads the collection through once, when an index is first needed; own writes go into both.
+
+    While a collection has few records there is an exact index of dense vectors too: Chroma's own is approximate, and
+    after the collection was opened again it now and then has a record that no search reaches.
 
     What other programs write is noticed by the collection's generation, which our own stores change with each write,
     and by its count. Then everything is read anew.
@@ -51,9 +60,16 @@ class Derived:
         if time.monotonic() - known.checked >= self._refresh:
             await self.look()
         if known.index is None:
-            known.index = await self._built()
+            known.index, known.dense = await self._built()
             self._warn(len(known.index))
         return known.index
+
+    async def exact(self) -> DenseIndex | None:
+        """The exact index of dense vectors, of a collection that is small enough."""
+        if self._known.index is None and await self._collection.call("count") > _FEW:
+            return None
+        await self.index()
+        return self._known.dense
 
     async def look(self) -> None:
         """Looks whether others have written."""
@@ -65,9 +81,9 @@ class Derived:
             known.index = None
         known.generation, known.checked = generation, time.monotonic()
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Of a collection that has just been made: it has no records."""
-        self._known.index = LexicalIndex()
+        self._known.index, self._known.dense = LexicalIndex(), await self._new_dense()
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """The hashes of these records, as far as they are there."""
@@ -78,12 +94,22 @@ class Derived:
             found.update(zip(page["ids"], map(_hash, page["metadatas"]), strict=True))
         return found
 
-    async def wrote(self, ids: Sequence[str], vectors: Sequence[SparseVector] | None, hashes: Sequence[str]) -> None:
-        """After a write."""
+    async def wrote(
+        self,
+        ids: Sequence[str],
+        hashes: Sequence[str],
+        sparse: Sequence[SparseVector] | None,
+        dense: FloatArray | None,
+    ) -> None:
+        """After a write of records with these hashes and representations; without `dense`, those stay."""
         self._touch(ids)
         if (index := self._known.index) is not None:
-            index.put(ids, vectors if vectors is not None else [_NOTHING] * len(ids), hashes)
+            index.put(ids, sparse if sparse is not None else [_NOTHING] * len(ids), hashes)
             self._warn(len(index))
+        if self._known.dense is not None and dense is not None:
+            self._known.dense.put(ids, dense)
+            if len(self._known.dense) > _FEW:
+                self._known.dense = None
         await self._renew()
 
     async def removed(self, ids: Sequence[str]) -> None:
@@ -91,6 +117,8 @@ class Derived:
         self._touch(ids)
         if (index := self._known.index) is not None:
             index.remove(ids)
+        if self._known.dense is not None:
+            self._known.dense.remove(ids)
         await self._renew()
 
     async def _renew(self) -> None:
@@ -101,21 +129,31 @@ class Derived:
         self._known.generation = metadata[GENERATION] = uuid.uuid4().hex
         await self._collection.call("modify", metadata=metadata)
 
-    async def _built(self) -> LexicalIndex:
+    async def _new_dense(self) -> DenseIndex | None:
+        schema = self._known.schema
+        if schema is None or schema.dense_dim is None or await self._collection.space() != "ip":
+            return None
+        return DenseIndex(schema.dense_dim)
+
+    async def _built(self) -> tuple[LexicalIndex, DenseIndex | None]:
         index, touched = LexicalIndex(), set[str]()
+        dense = await self._new_dense() if await self._collection.call("count") <= _FEW else None
+        include = ["metadatas"] if dense is None else ["metadatas", "embeddings"]
         self._known.builders.append(touched)
         try:
-            async for page in self._collection.pages(include=["metadatas"]):
-                _put(index, page)
+            async for page in self._collection.pages(include=include):
+                _put(index, dense, page)
             while touched:  # written meanwhile
                 ids = list(touched)
                 touched.clear()
                 index.remove(ids)
-                async for page in self._collection.some(ids, ["metadatas"]):
-                    _put(index, page)
+                if dense is not None:
+                    dense.remove(ids)
+                async for page in self._collection.some(ids, include):
+                    _put(index, dense, page)
         finally:
             self._known.builders.remove(touched)
-        return index
+        return index, dense
 
     def _touch(self, ids: Sequence[str]) -> None:
         for touched in self._known.builders:
@@ -132,9 +170,11 @@ class Derived:
             )
 
 
-def _put(index: LexicalIndex, page: Any) -> None:
+def _put(index: LexicalIndex, dense: DenseIndex | None, page: Any) -> None:
     vectors = [unpacked(held[SPARSE]) if held and SPARSE in held else _NOTHING for held in page["metadatas"]]
     index.put(page["ids"], vectors, list(map(_hash, page["metadatas"])))
+    if dense is not None and page["ids"]:
+        dense.put(page["ids"], np.asarray(page["embeddings"], dtype=np.float32))
 
 
 def _hash(metadata: Any) -> str:

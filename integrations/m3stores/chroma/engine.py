@@ -82,11 +82,11 @@ class ChromaEngine:
         self._check_sidecar(schema.modes)
         await self._collection.create({_SCHEMA: json.dumps(schema.as_json())})
         made = await self.schema()
-        if made is None or made.foreign:  # an empty one of others
+        if made is None:  # an empty one of others
             await self.become(schema)
             made = schema
         if await self._collection.call("count") == 0:
-            self._derived.begin()
+            await self._derived.begin()
         return made
 
     async def extend(self, schema: Schema) -> None:
@@ -137,7 +137,7 @@ class ChromaEngine:
             if self._sidecar is not None and output.multivector is not None:
                 self._sidecar.keep(ids, contents)
             sparse = None if output.sparse is None else [unpacked(packed(output.sparse[row])) for row in rows]
-            await self._derived.wrote(ids, sparse, contents)
+            await self._derived.wrote(ids, contents, sparse, None if output.dense is None else embeddings)
 
     async def fill(self, ids: Sequence[str], output: M3Output) -> None:
         """Adds sparse vectors to the metadata, and multi-vectors beside it."""
@@ -149,7 +149,7 @@ class ChromaEngine:
         if output.sparse is not None and kept:
             sparse = [packed(output.sparse[row]) for row in here]
             await self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
-            await self._derived.wrote(kept, [unpacked(text) for text in sparse], [hashes[i] for i in kept])
+            await self._derived.wrote(kept, [hashes[i] for i in kept], [unpacked(text) for text in sparse], None)
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Reads metadata, and looks beside it."""
@@ -249,7 +249,7 @@ class ChromaEngine:
         await self._collection.drop()
         if self._sidecar is not None:
             self._sidecar.clear()
-        self._known.schema = self._known.index = self._known.generation = None
+        self._known.schema = self._known.index = self._known.dense = self._known.generation = None
 
     async def close(self) -> None:
         """Closes everything."""

@@ -38,9 +38,12 @@ class Scores:
         """For each query the best records by one mode."""
         among = None if filter is None else await self.matching(filter)
         if mode == "dense":
+            assert queries.dense is not None
             if among is not None and len(among) <= _FEW:  # where Chroma's index, which is approximate, may find too few
                 found = [await self.of(queries, row, mode, among) for row in range(len(queries))]
                 return [_largest(scores, limit) for scores in found]
+            if (exact := await self._derived.exact()) is not None:
+                return [exact.best(query, limit, among) for query in queries.dense]
             return await self._best_dense(queries, limit, filter)
         index = await self._derived.index()
         if mode == "sparse":
