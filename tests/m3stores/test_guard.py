@@ -11,59 +11,23 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import forks, in_a_fork, open_elsewhere
 from vectors import random_output, records
 
 from m3core import CollectionLocked, InvalidInput, StoreError
 from m3stores import QdrantStore
-
-OPEN = """
-import sys
-from m3stores import QdrantStore
-try:
-    QdrantStore("test", path=sys.argv[1]).count()
-except Exception as error:
-    print(type(error).__name__, error)
-else:
-    print("opened")
-"""
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-
-
-def open_elsewhere(path: Path) -> str:
-    return subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True).stdout
-
-
-def in_a_fork(work) -> str:
-    """What `work` returns or raises in a forked child, which then ends as a script does."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            answer = str(work())
-        except BaseException as error:
-            answer = f"{type(error).__name__} {error}"
-        os.write(write, answer.encode())
-        os.close(write)
-        gc.collect()
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        answer = pipe.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return answer
 
 
 def test_a_second_process_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     with QdrantStore("test", path=tmp_path) as store:
         store.upsert(records(10), random_output(10))
         for _ in range(2):
-            answer = open_elsewhere(tmp_path)
+            answer = open_elsewhere("QdrantStore", tmp_path)
             assert answer.startswith("CollectionLocked")
             assert "is open already, in this process or in another" in answer
         store.upsert(records(10, first=10), random_output(10, seed=1))
         assert store.count() == 20
-    assert open_elsewhere(tmp_path) == "opened\n"
+    assert open_elsewhere("QdrantStore", tmp_path) == "opened\n"
     with QdrantStore("test", path=tmp_path) as store:
         assert store.count() == 20
         assert len(store.search(random_output(1), k=20, rerank=True)[0]) == 20
@@ -91,11 +55,11 @@ def test_a_forked_child_is_refused_and_harms_nothing(tmp_path: Path) -> None:
         assert "before this process was forked" in answer
     assert in_a_fork(lambda: store.close()) == "None"
     assert in_a_fork(lambda: QdrantStore("test", path=tmp_path)).startswith("CollectionLocked")
-    assert open_elsewhere(tmp_path).startswith("CollectionLocked")
+    assert open_elsewhere("QdrantStore", tmp_path).startswith("CollectionLocked")
     store.upsert(records(10, first=10), random_output(10))
     assert store.count() == 20
     store.close()
-    assert open_elsewhere(tmp_path) == "opened\n"
+    assert open_elsewhere("QdrantStore", tmp_path) == "opened\n"
 
 
 @forks

@@ -1,5 +1,6 @@
 """`ChromaStore`: hybrid collections in Chroma, embedded in this process or on a server."""
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from m3stores.chroma.guard import closed, opened
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.engine import finished
 from m3stores.store import HybridStore
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
 
 
 class ChromaStore(HybridStore):
@@ -71,6 +74,11 @@ class ChromaStore(HybridStore):
             MissingDependency: `m3-retrieval[chroma]` is not installed.
         """
         chromadb = _load_chromadb()
+        if not isinstance(collection, str) or not _NAME.fullmatch(collection):
+            raise InvalidInput(
+                "a collection's name in Chroma is 3 to 512 of the letters a-z and A-Z, digits, '_', '-' and '.', and "
+                f"begins and ends with a letter or digit; {collection!r} does not fit"
+            )
         if path is not None and url is not None:
             raise InvalidInput("a store has either a path or a url")
         if url is None and (headers or sidecar):
