@@ -4,7 +4,9 @@ An engine's methods are coroutines. A blocking engine's never wait for anything 
 can run them without an event loop; an async engine's wait for its client. What a store does is written once, over both.
 """
 
+import asyncio
 import inspect
+import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -118,6 +120,28 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
 async def settled(value: Any) -> Any:
     """The result of a client's call: of an async client's after waiting for it, of a blocking one's as it is."""
     return await value if inspect.isawaitable(value) else value
+
+
+class Turns:
+    """A lock for `async with`, of threads in blocking code and of tasks in async code."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        self._threads = threading.RLock() if blocking else None
+        self._tasks = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        """Waits for its turn."""
+        if self._threads is not None:
+            self._threads.acquire()
+        else:
+            await self._tasks.acquire()
+
+    async def __aexit__(self, *error: object) -> None:
+        """Lets the next one go on."""
+        if self._threads is not None:
+            self._threads.release()
+        else:
+            self._tasks.release()
 
 
 def by_portions(sizes: Sequence[int], most: int, most_bytes: int) -> list[list[int]]:

@@ -1,6 +1,8 @@
 """One Chroma collection through either of Chroma's clients, blocking or async, with errors that say what to do."""
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -8,22 +10,25 @@ from m3core import InvalidInput, StoreError
 from m3stores.engine import settled
 
 _PAGE = 2000
+_ATTEMPTS = 5
 
 
 class ChromaCollection:
     """A collection's own methods by name, and the collection itself. It may not exist yet."""
 
-    def __init__(self, name: str, connect: Callable[[], Any], where: str) -> None:
+    def __init__(self, name: str, connect: Callable[[], Any], where: str, *, blocking: bool) -> None:
         """Connects at the first call.
 
         Args:
             name: of the collection.
             connect: returns a client, or an awaitable of one.
             where: the directory or url, for messages.
+            blocking: whether the client is.
         """
         self._name = name
         self._connect = connect
         self._where = where
+        self._pause: Callable[[float], Any] = time.sleep if blocking else asyncio.sleep
         self._pid = os.getpid()
         self._client: Any = None
         self._collection: Any = None
@@ -136,10 +141,15 @@ class ChromaCollection:
         return self._client
 
     async def _said(self, function: Callable[..., Any | Awaitable[Any]], **arguments: Any) -> Any:
-        try:
-            return await settled(function(**arguments))
-        except Exception as error:
-            raise self._named(error) from error
+        attempt = 0
+        while True:
+            try:
+                return await settled(function(**arguments))
+            except Exception as error:
+                attempt += 1
+                if attempt == _ATTEMPTS or not _may_pass(error):
+                    raise self._named(error) from error
+            await settled(self._pause(0.05 * 2.0**attempt))
 
     def _named(self, error: Exception) -> Exception:
         from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
@@ -156,3 +166,14 @@ class ChromaCollection:
         if "connect" in str(error).lower() or "Connect" in type(error).__name__:
             return StoreError(f"Chroma at {self._where} cannot be reached ({error}): check that the server is running")
         return StoreError(f"Chroma failed on {what}: {type(error).__name__}: {error}")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call, which can be made twice without harm, may do better later.
+
+    Chroma fails on records that others delete while it reads them.
+    """
+    from chromadb.errors import InternalError
+    from httpx import TransportError
+
+    return isinstance(error, InternalError | TransportError)

@@ -14,7 +14,7 @@ from m3core.output import FloatArray
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.exact import DenseIndex
 from m3stores.chroma.lexical import LexicalIndex
-from m3stores.chroma.records import HASH, SPARSE, unpacked
+from m3stores.chroma.records import SPARSE, hash_of, unpacked
 from m3stores.collection import Schema
 
 GENERATION = "m3_generation"
@@ -34,7 +34,7 @@ class Known:
     dense: DenseIndex | None = None
     generation: str | None = None
     checked: float = 0.0
-    builders: list[set[str]] = field(default_factory=list)
+    builders: dict[int, set[str]] = field(default_factory=dict)
     warned: bool = False
 
 
@@ -91,7 +91,7 @@ class Derived:
             return (await self.index()).hashes(ids)
         found: dict[str, str] = {}
         async for page in self._collection.some(ids, ["metadatas"]):
-            found.update(zip(page["ids"], map(_hash, page["metadatas"]), strict=True))
+            found.update(zip(page["ids"], map(hash_of, page["metadatas"]), strict=True))
         return found
 
     async def wrote(
@@ -139,7 +139,7 @@ class Derived:
         index, touched = LexicalIndex(), set[str]()
         dense = await self._new_dense() if await self._collection.call("count") <= _FEW else None
         include = ["metadatas"] if dense is None else ["metadatas", "embeddings"]
-        self._known.builders.append(touched)
+        self._known.builders[id(touched)] = touched
         try:
             async for page in self._collection.pages(include=include):
                 _put(index, dense, page)
@@ -152,11 +152,11 @@ class Derived:
                 async for page in self._collection.some(ids, include):
                     _put(index, dense, page)
         finally:
-            self._known.builders.remove(touched)
+            del self._known.builders[id(touched)]
         return index, dense
 
     def _touch(self, ids: Sequence[str]) -> None:
-        for touched in self._known.builders:
+        for touched in list(self._known.builders.values()):
             touched.update(ids)
 
     def _warn(self, count: int) -> None:
@@ -172,10 +172,6 @@ class Derived:
 
 def _put(index: LexicalIndex, dense: DenseIndex | None, page: Any) -> None:
     vectors = [unpacked(held[SPARSE]) if held and SPARSE in held else _NOTHING for held in page["metadatas"]]
-    index.put(page["ids"], vectors, list(map(_hash, page["metadatas"])))
+    index.put(page["ids"], vectors, list(map(hash_of, page["metadatas"])))
     if dense is not None and page["ids"]:
         dense.put(page["ids"], np.asarray(page["embeddings"], dtype=np.float32))
-
-
-def _hash(metadata: Any) -> str:
-    return str((metadata or {}).get(HASH, ""))

@@ -17,7 +17,7 @@ from m3stores.chroma.records import SPARSE, packed, record_of, stored_metadata, 
 from m3stores.chroma.scores import Scores
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Page, Schema
-from m3stores.engine import by_portions
+from m3stores.engine import Turns, by_portions
 from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata
@@ -52,6 +52,7 @@ class ChromaEngine:
         sidecar: Sidecar | None,
         address: str | None,
         refresh: float,
+        blocking: bool,
         on_close: Callable[[], None],
     ) -> None:
         """For `ChromaStore`. Engines of one store share `known`."""
@@ -60,6 +61,7 @@ class ChromaEngine:
         self._sidecar = sidecar
         self._derived = Derived(collection, known, refresh)
         self._scores = Scores(collection, self._derived, sidecar)
+        self._turns = Turns(blocking=blocking)  # of writes: Chroma and what is derived from it go the same way
         self._on_close = on_close
         self.address = address
 
@@ -122,34 +124,42 @@ class ChromaEngine:
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
         for rows in by_portions(sizes, await self._collection.at_a_time(), _BYTES):
-            ids, contents = [records[row].id for row in rows], [hashes[row] for row in rows]
-            if self._sidecar is not None and output.multivector is not None:
-                self._sidecar.put(ids, contents, [output.multivector[row] for row in rows])
-            old = await self._metadata(list(await self._derived.hashes(ids)))
-            metadatas = [
-                stored_metadata(records[row], output, row, hashes[row], old.get(records[row].id, {})) for row in rows
-            ]
-            embeddings = np.ones((len(rows), 1), dtype=np.float32) if output.dense is None else output.dense[rows]
-            documents = [records[row].text for row in rows]
-            await self._collection.call(
-                "upsert", ids=ids, embeddings=embeddings, documents=documents, metadatas=metadatas
-            )
-            if self._sidecar is not None and output.multivector is not None:
-                self._sidecar.keep(ids, contents)
-            sparse = None if output.sparse is None else [unpacked(packed(output.sparse[row])) for row in rows]
-            await self._derived.wrote(ids, contents, sparse, None if output.dense is None else embeddings)
+            async with self._turns:
+                await self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
+
+    async def _write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
+        ids = [record.id for record in records]
+        if self._sidecar is not None and output.multivector is not None:
+            self._sidecar.put(ids, hashes, output.multivector)
+        old = await self._metadata(list(await self._derived.hashes(ids)))
+        metadatas = [
+            stored_metadata(record, output, row, hashes[row], old.get(record.id, {}))
+            for row, record in enumerate(records)
+        ]
+        await self._collection.call(
+            "upsert",
+            ids=ids,
+            embeddings=np.ones((len(ids), 1), dtype=np.float32) if output.dense is None else output.dense,
+            documents=[record.text for record in records],
+            metadatas=metadatas,
+        )
+        sparse = None if output.sparse is None else [unpacked(packed(vector)) for vector in output.sparse]
+        await self._derived.wrote(ids, hashes, sparse, output.dense)
+        if self._sidecar is not None and output.multivector is not None:
+            self._sidecar.keep(ids, hashes)
 
     async def fill(self, ids: Sequence[str], output: M3Output) -> None:
         """Adds sparse vectors to the metadata, and multi-vectors beside it."""
-        hashes = await self._derived.hashes(ids)
-        here = [row for row, i in enumerate(ids) if i in hashes]
-        kept = [ids[row] for row in here]
-        if output.multivector is not None and self._sidecar is not None:
-            self._sidecar.put(kept, [hashes[i] for i in kept], [output.multivector[row] for row in here])
-        if output.sparse is not None and kept:
-            sparse = [packed(output.sparse[row]) for row in here]
-            await self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
-            await self._derived.wrote(kept, [hashes[i] for i in kept], [unpacked(text) for text in sparse], None)
+        async with self._turns:
+            hashes = await self._derived.hashes(ids)
+            here = [row for row, i in enumerate(ids) if i in hashes]
+            kept, contents, output = [ids[row] for row in here], [hashes[ids[row]] for row in here], output[here]
+            if output.multivector is not None and self._sidecar is not None:
+                self._sidecar.put(kept, contents, output.multivector)
+            if output.sparse is not None and kept:
+                sparse = [packed(vector) for vector in output.sparse]
+                await self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
+                await self._derived.wrote(kept, contents, [unpacked(text) for text in sparse], None)
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Reads metadata, and looks beside it."""
@@ -166,14 +176,15 @@ class ChromaEngine:
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes the records, and then what is beside them."""
-        there = list(await self._derived.hashes(list(dict.fromkeys(ids))))
         most = await self._collection.at_a_time()
-        for start in range(0, len(there), most):
-            some = there[start : start + most]
-            await self._collection.call("delete", ids=some)
-            if self._sidecar is not None:
-                self._sidecar.remove(some)
-            await self._derived.removed(some)
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), most):
+            async with self._turns:
+                if some := list(await self._derived.hashes(wanted[start : start + most])):
+                    await self._collection.call("delete", ids=some)
+                    await self._derived.removed(some)
+                    if self._sidecar is not None:
+                        self._sidecar.remove(some)
 
     async def delete_matching(self, filter: Any) -> None:
         """Looks the ids up, and deletes them."""
@@ -194,9 +205,8 @@ class ChromaEngine:
         arguments = filter.arguments() if filter is not None else {}
         page = await self._collection.call("get", limit=size, offset=offset, include=include, **arguments)
         records = [record_of(*held) for held in zip(page["ids"], page["documents"], page["metadatas"], strict=True)]
-        output = None
-        if modes:
-            output = self._scores.gathered(page, modes, await self._derived.hashes(page["ids"]), self._known.schema)
+        schema = await self.schema()
+        output = self._scores.gathered(page, modes, schema) if modes and schema is not None else None
         return Page(records, output, str(offset + size) if len(records) == size else None)
 
     async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:

@@ -33,6 +33,11 @@ def record_of(identifier: str, text: str | None, metadata: Mapping[str, Any] | N
     return Record(identifier, text or "", decode(metadata or {}))
 
 
+def hash_of(metadata: Mapping[str, Any] | None) -> str:
+    """The hash that a record was written with; empty if another program wrote it."""
+    return str((metadata or {}).get(HASH, ""))
+
+
 def packed(vector: SparseVector) -> str:
     """A sparse vector as text: base64 of its token ids (uint32) and then its weights (float16), little-endian."""
     content = vector.indices.astype("<u4").tobytes() + vector.values.astype("<f2").tobytes()

@@ -12,7 +12,7 @@ from m3core.output import FloatArray
 from m3core.scoring import maxsim_scores
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived
-from m3stores.chroma.records import SPARSE, unpacked
+from m3stores.chroma.records import SPARSE, hash_of, unpacked
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Schema
 
@@ -49,13 +49,12 @@ class Scores:
         if mode == "sparse":
             return [index.best(query, limit, among) for query in queries.sparse or ()]
         best: list[dict[str, float]] = [{} for _ in range(len(queries))]
-        hashes = index.hashes(among)
-        for part in self._beside().parts(hashes, _PART):
-            if part:
+        ids = list(index.hashes(among))
+        for start in range(0, len(ids), _PART):
+            if part := await self._beside(ids[start : start + _PART]):
                 scored = maxsim_scores(queries.multivector or (), list(part.values()))
                 for row, scores in enumerate(scored):
                     best[row].update(zip(part, scores.tolist(), strict=True))
-        self._warn(len(hashes) - len(best[0]))
         return [_largest(scores, limit) for scores in best]
 
     async def of(self, queries: M3Output, row: int, mode: Mode, ids: Sequence[str]) -> dict[str, float]:
@@ -72,9 +71,7 @@ class Scores:
             products = _similarity(np.stack(list(values.values())), queries.dense[row], await self._collection.space())
             return dict(zip(values, products.tolist(), strict=True))
         assert queries.multivector is not None
-        hashes = await self._derived.hashes(ids)
-        values = self._beside().get(hashes)
-        self._warn(len(hashes) - len(values))
+        values = await self._beside(ids)
         return dict(
             zip(values, maxsim_scores([queries.multivector[row]], list(values.values()))[0].tolist(), strict=True)
         )
@@ -86,7 +83,7 @@ class Scores:
             found.update(zip(page["ids"], np.asarray(page["embeddings"], dtype=np.float32), strict=True))
         return found
 
-    def gathered(self, page: Any, modes: Sequence[Mode], hashes: Mapping[str, str], schema: Schema | None) -> M3Output:
+    def gathered(self, page: Any, modes: Sequence[Mode], schema: Schema) -> M3Output:
         """The representations of some records.
 
         Raises:
@@ -95,17 +92,16 @@ class Scores:
         ids, held = page["ids"], page["metadatas"]
         dense = sparse = multivector = None
         if "dense" in modes:
-            width = schema.dense_dim if schema and schema.dense_dim else 0
-            dense = np.asarray(page["embeddings"], dtype=np.float32).reshape(len(ids), width)
+            dense = np.asarray(page["embeddings"], dtype=np.float32).reshape(len(ids), schema.dense_dim or 0)
         if "sparse" in modes:
             sparse = [self._sparse(i, metadata or {}) for i, metadata in zip(ids, held, strict=True)]
         if "multivector" in modes:
-            beside = self._beside().get(hashes)
+            beside = self._sidecar_there().get({i: hash_of(metadata) for i, metadata in zip(ids, held, strict=True)})
             for i in ids:
                 if i not in beside:
                     raise StoreError(f"record {i!r} has no multivector representation: index it anew, or delete it")
             multivector = [beside[i] for i in ids]
-        return M3Output(dense, sparse, multivector, fingerprint=schema.fingerprint if schema else None)
+        return M3Output(dense, sparse, multivector, fingerprint=schema.fingerprint)
 
     @staticmethod
     def _sparse(identifier: str, metadata: Mapping[str, Any]) -> SparseVector:
@@ -124,21 +120,27 @@ class Scores:
             for ids, distances in zip(answer["ids"], answer["distances"], strict=True)
         ]
 
-    def _beside(self) -> Sidecar:
+    async def _beside(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+        """The multi-vectors of these records, with a warning if there are not all."""
+        hashes = await self._derived.hashes(ids)
+        found = self._sidecar_there().get(hashes)
+        if len(found) < len(hashes):  # they may have been written meanwhile
+            again = await self._derived.hashes([i for i in hashes if i not in found])
+            found.update(self._sidecar_there().get(again))
+            if missing := sum(i not in found and content == hashes[i] for i, content in again.items()):
+                warnings.warn(
+                    f"{missing} records have no multi-vectors in the sidecar, and score 0 by them: index them anew",
+                    StoreWarning,
+                    stacklevel=2,
+                )
+        return found
+
+    def _sidecar_there(self) -> Sidecar:
         if self._sidecar is None:
             raise InvalidInput(
-                "this collection's multi-vectors are in a directory beside it: say with sidecar= in which"
+                "the multi-vectors are in a directory beside this collection: say with sidecar= in which"
             )
         return self._sidecar
-
-    @staticmethod
-    def _warn(missing: int) -> None:
-        if missing:
-            warnings.warn(
-                f"{missing} records have no multi-vectors in the sidecar, and score 0 by them: index them anew",
-                StoreWarning,
-                stacklevel=2,
-            )
 
 
 def _largest(scores: Mapping[str, float], limit: int) -> dict[str, float]:

@@ -84,12 +84,6 @@ class Sidecar:
             found.update(i for i, content in rows if hashes[i] == content)
         return found
 
-    def parts(self, hashes: Mapping[str, str], size: int) -> Iterator[dict[str, FloatArray]]:
-        """`get` of many ids, some at a time."""
-        items = list(hashes.items())
-        for start in range(0, len(items), size):
-            yield self.get(dict(items[start : start + size]))
-
     def clear(self) -> None:
         """Removes everything."""
         with self._used() as database:

@@ -90,21 +90,22 @@ class ChromaStore(HybridStore):
             beside = None if sidecar is None else Sidecar(Path(sidecar) / f"{collection}.sqlite")
             server = _server(url, headers)
 
-            def engine(client: Any) -> ChromaEngine:
+            def engine(client: Any, blocking: bool) -> ChromaEngine:
                 return ChromaEngine(
-                    ChromaCollection(collection, lambda: client(**server), url),
+                    ChromaCollection(collection, lambda: client(**server), url, blocking=blocking),
                     known,
                     sidecar=beside,
                     address=f"chroma:{url}",
                     refresh=refresh,
+                    blocking=blocking,
                     on_close=beside.close if beside is not None else lambda: None,
                 )
 
             super().__init__(
                 collection,
-                engine(chromadb.HttpClient),
+                engine(chromadb.HttpClient, True),
                 adopt=adopt,
-                async_engine=lambda: engine(chromadb.AsyncHttpClient),
+                async_engine=lambda: engine(chromadb.AsyncHttpClient, False),
             )
         try:
             finished(self._engine.schema())  # so that what cannot be opened shows here
@@ -131,11 +132,12 @@ def _embedded(collection: str, path: str | Path | None, known: Known, refresh: f
             shutil.rmtree(temporary, ignore_errors=True)
 
     return ChromaEngine(
-        ChromaCollection(collection, lambda: client, str(directory)),
+        ChromaCollection(collection, lambda: client, str(directory), blocking=True),
         known,
         sidecar=sidecar,
         address=None if path is None else f"chroma:{path}",
         refresh=refresh,
+        blocking=True,
         on_close=close,
     )
 

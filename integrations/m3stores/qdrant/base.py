@@ -173,13 +173,13 @@ class QdrantEngine(ABC):
         return False if self._layout.id is None else [self._layout.id]
 
     def _id(self, point: Any) -> str:
-        return self._layout.record_id(point.id, point.payload or {})
+        return self._layout.record_id(point)
 
     def _ids(self, ids: Sequence[str]) -> list[Any]:
         return [point_id for i in ids if (point_id := self._layout.point_id(i)) is not None]
 
     def _record(self, point: Any) -> Record:
-        return self._layout.record(point.id, point.payload or {})
+        return self._layout.record(point)
 
 
 def payload_bytes(record: Record) -> int:

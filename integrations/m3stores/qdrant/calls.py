@@ -1,9 +1,11 @@
 """Calls to a Qdrant server: tried again where that helps, with errors that say what to do. Blocking and async alike."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from m3core import InvalidInput, MissingDependency, StoreError
@@ -137,8 +139,12 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> str:
+    """What the server, or the client, has to say."""
     content = getattr(error, "content", None)
-    if isinstance(content, bytes):
-        return content.decode(errors="replace")[:1000]
-    details = getattr(error, "details", None)
-    return str(details() if callable(details) else error)[:1000]
+    if not isinstance(content, bytes):
+        details = getattr(error, "details", None)
+        return str(details() if callable(details) else error)[:1000]
+    said = content.decode(errors="replace")
+    with suppress(ValueError, LookupError, TypeError):  # a proxy's page
+        said = str(json.loads(said)["status"]["error"])
+    return said[:1000]

@@ -1,5 +1,6 @@
 """How a collection in Qdrant is laid out, and how a new one keeps its vectors."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from m3core import InvalidInput, Mode, Record
 
 _NAMESPACE = uuid.UUID("6d33a0b1-52f4-4c87-9d0e-3f8f5c1c7a42")  # of point ids; changing it orphans every collection
+_IN_NAMESPACE = hashlib.sha1(_NAMESPACE.bytes, usedforsecurity=False)
 _NODE = "_node_content"
 _DIGITS = 20  # of the largest number of 64 bits
 
@@ -46,7 +48,7 @@ class Layout:
     def point_id(self, record_id: str) -> Any:
         """The id of a record's point; `None` if no point can have it."""
         if self.id is not None:
-            return str(uuid.uuid5(_NAMESPACE, record_id))
+            return _uuid5(record_id)
         return self.offset(record_id) if _is_number(record_id) or _is_uuid(record_id) else None
 
     def offset(self, point_id: str) -> Any:
@@ -74,12 +76,15 @@ class Layout:
             payload[self.id] = record.id
         return payload
 
-    def record_id(self, point_id: Any, payload: Mapping[str, Any]) -> str:
-        """The id of a point's record."""
-        return str(point_id if self.id is None else payload.get(self.id, point_id))
+    def record_id(self, point: Any) -> str:
+        """The id of a point's record. A point is one of either client's, with `id` and `payload`."""
+        if self.id is not None and point.payload and self.id in point.payload:
+            return str(point.payload[self.id])
+        return str(point.id)
 
-    def record(self, point_id: Any, payload: Mapping[str, Any]) -> Record:
+    def record(self, point: Any) -> Record:
         """The record of a point."""
+        payload = point.payload or {}
         text = payload.get(self.text) or ""
         if self.text == _NODE and text:
             text = json.loads(text).get("text") or ""
@@ -87,12 +92,22 @@ class Layout:
             metadata = payload.get(self.metadata) or {}
         else:
             metadata = {key: value for key, value in payload.items() if key not in (self.id, self.text, HASH)}
-        return Record(self.record_id(point_id, payload), str(text), metadata)
+        return Record(self.record_id(point), str(text), metadata)
 
     def metadata_path(self, path: tuple[str, ...]) -> str:
         """A metadata field's place in the payload, as Qdrant spells it."""
         start = [] if self.metadata is None else [self.metadata]
         return ".".join([*start, *(f'"{part}"' for part in path)])
+
+
+def _uuid5(name: str) -> str:
+    """`str(uuid.uuid5(_NAMESPACE, name))`, three times as fast: a search needs a hundred."""
+    digest = _IN_NAMESPACE.copy()
+    digest.update(name.encode())
+    number = int.from_bytes(digest.digest()[:16])
+    number = number & ~(0xF000 << 64) | 5 << 76
+    text = f"{number & ~(0xC000 << 48) | 0x8000 << 48:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _is_number(text: str) -> bool:

@@ -14,6 +14,7 @@ from m3stores.qdrant.layout import Layout, QdrantSettings
 from m3stores.qdrant.server_models import ServerModels
 
 _REST_BYTES, _GRPC_BYTES = 22, 4  # a number takes, as text and as it is
+_DELETED = 100_000  # the most ids in one request
 _PAYLOAD_BYTES = 8 << 20  # of a record; the largest multi-vector takes 22 MB of the 32 that a server takes
 
 
@@ -49,7 +50,7 @@ class ServerEngine(QdrantEngine):
 
     async def schema(self) -> Schema | None:
         """What the collection holds."""
-        if self._known.schema is None:
+        if self._known.schema is None or self._known.closed:  # then the call says so
             try:
                 info = await self._call("get_collection")
             except NotFound:
@@ -109,8 +110,9 @@ class ServerEngine(QdrantEngine):
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes by id."""
-        if selected := self._ids(ids):
-            await self._call("delete", points_selector=selected, wait=True)
+        selected = self._ids(ids)
+        for start in range(0, len(selected), _DELETED):
+            await self._call("delete", points_selector=selected[start : start + _DELETED], wait=True)
 
     async def delete_matching(self, filter: Any) -> None:
         """Deletes by filter."""

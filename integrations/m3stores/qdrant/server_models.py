@@ -70,9 +70,9 @@ class ServerModels:
         noted = (info.config.metadata or {}).get(_KEY)
         schema = None if noted is None else Schema.from_json(noted)
         if not held or (schema is not None and not held.keys() >= set(schema.modes)):
+            names = ", ".join(map(repr, sorted(vectors)))
             raise CollectionMismatch(
-                f"collection {collection!r} has vectors called {', '.join(map(repr, vectors))}: say with layout= which "
-                "of them are which"
+                f"collection {collection!r} has vectors called {names}: say with layout= which of them are which"
             )
         if schema is not None:
             return schema
