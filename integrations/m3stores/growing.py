@@ -31,8 +31,9 @@ async def add_modes(
         with tqdm(total=total, unit="record", desc="Adding modes", disable=not show_progress) as bar:
             while more:
                 page = await engine.page(None, start, _PAGE, ())
-                lacking = await engine.lacking([record.id for record in page.records], modes)
-                records = [record for record in page.records if record.id in lacking]
+                ids = list(await engine.lacking([record.id for record in page.records], modes))
+                before = await engine.hashes(ids) if ids else {}
+                records = list((await engine.read(list(before))).values()) if before else []
                 if records:
                     output = _checked(encode(records), records, modes)
                     schema.check_fingerprint(output.fingerprint, collection, engine.address)
@@ -40,7 +41,10 @@ async def add_modes(
                         grown = schema.with_modes_of(Schema.of(output)).adopted(output.fingerprint)
                         await engine.extend(grown)
                     grown.check_vectors(output, modes, collection)
-                    await engine.fill([record.id for record in records], output)
+                    now = await engine.hashes(list(before))
+                    same = [row for row, record in enumerate(records) if now.get(record.id) == before[record.id]]
+                    if same:  # others were written or deleted while they were encoded: their turn comes again
+                        await engine.fill([records[row].id for row in same], output[same])
                 bar.update(len(page.records))
                 filled, start, more = filled + len(records), page.next, page.next is not None
     await engine.become(grown or schema.with_modes_of(await _present(engine, modes)))

@@ -39,8 +39,9 @@ class Operations:
                 f"{', '.join(output.modes)}: encode with modes={list(schema.modes)}"
             )
         schema.check_vectors(output, schema.modes, self.collection)
+        self.check_ours(schema)
         if schema.foreign:
-            await self._adopted(schema, output)
+            await self.engine.become(schema.adopted(output.fingerprint))
         hashes = [content_hash(record, output, row) for row, record in enumerate(records)]
         held = await self.engine.hashes([record.id for record in records])
         changed = [row for row, record in enumerate(records) if held.get(record.id) != hashes[row]]
@@ -50,26 +51,33 @@ class Operations:
             await self.engine.write(records, output, hashes)
         return [record.id for record in records]
 
-    async def _adopted(self, schema: Schema, output: M3Output) -> None:
-        if not self._adopt:
+    def check_ours(self, schema: Schema) -> None:
+        """Refuses to change a collection of another program that was not to be adopted."""
+        if schema.foreign and not self._adopt:
             raise CollectionMismatch(
                 f"another program made the collection {self.collection!r}, so that nobody knows its encoder: open it "
-                "with adopt=True if these vectors come from the same one, or use another collection"
+                "with adopt=True to change it and if new vectors come from the same one, or use another collection"
             )
-        await self.engine.become(schema.adopted(output.fingerprint))
+
+    async def _changeable(self) -> bool:
+        """Whether there is a collection, which may be changed."""
+        schema = await self.engine.schema()
+        if schema is not None:
+            self.check_ours(schema)
+        return schema is not None
 
     async def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         if (ids is None) == (filter is None):
             raise InvalidInput("delete takes either ids or a filter")
         if ids is not None:
             wanted = checked_ids(ids)
-            if wanted and await self.engine.schema() is not None:
+            if wanted and await self._changeable():
                 await self.engine.delete(wanted)
             return
         if isinstance(filter, Mapping) and not filter:
             raise InvalidInput("an empty filter would delete everything; call clear() for that")
         native = native_filter(self.engine, filter)
-        if await self.engine.schema() is not None:
+        if await self._changeable():
             await self.engine.delete_matching(native)
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
@@ -120,11 +128,11 @@ class Operations:
         return await search(self.engine, queries, plan)
 
     async def clear(self) -> None:
-        if await self.engine.schema() is not None:
+        if await self._changeable():
             await self.engine.clear()
 
     async def drop(self) -> None:
-        if await self.engine.schema() is not None:
+        if await self._changeable():
             await self.engine.drop()
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from m3core import CollectionMismatch, Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record
+from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record
 from m3stores.arguments import checked_modes
 from m3stores.collection import Hit, Page, Schema
 from m3stores.engine import Engine, finished
@@ -227,10 +227,7 @@ class HybridStore:
         schema = self.schema
         if schema is None:
             raise InvalidInput(f"collection {self.collection!r} does not exist: its first upsert decides its modes")
-        if schema.foreign and not self._adopt:
-            raise CollectionMismatch(
-                f"another program made the collection {self.collection!r}: open it with adopt=True to add to it"
-            )
+        self._operations.check_ours(schema)
         new = tuple(mode for mode in wanted if mode not in schema.modes)
         if new:
             finished(add_modes(self._engine, self.collection, schema, new, encode, show_progress))

@@ -152,6 +152,9 @@ def test_vectors_are_added_to_langchains_dense_collection_or_it_says_why_not(ser
             store.add_modes(["sparse"], lambda some: random_output(len(some)))
         assert store.modes == ("dense",)
         assert [hit.id for hit in store.search(random_output(1, modes=("dense",)))[0]] == ["0", "1", "2"]
+        store.add_modes(["sparse"], lambda some: random_output(len(some)))
+        assert store.modes == ("dense", "sparse")
+        assert len(store.search(random_output(1), modes=["sparse"])[0]) > 0
 
 
 @pytest.fixture
@@ -244,7 +247,9 @@ def test_unknown_vector_names(server: Serving) -> None:
     for layout in ({}, {"layout": LANGCHAIN}, {"layout": LLAMA_INDEX}):
         with pytest.raises(CollectionMismatch, match="has vectors called 'a', 'b', 'c': say with layout= which"):
             server.store(**layout)
-    with server.store(layout=Layout(dense="b", sparse="c")) as store:
+    with pytest.raises(CollectionMismatch, match="ids of their points: give layout= with id=None"):
+        server.store(layout=Layout(dense="b", sparse="c"))
+    with server.store(layout=Layout(dense="b", sparse="c", id=None)) as store:
         assert store.modes == MODES
     with server.store("ours") as store:
         store.upsert([Record("a", "text")], random_output(1))

@@ -125,7 +125,7 @@ def add_space(config: dict[str, Any], name: str, request: dict[str, Any]) -> edg
     """Adds a vector's name to the configuration; returns what adds it to the shard."""
     if name in spaces(config):
         raise bad_input(f"Vector name {name} already exists")
-    if is_unnamed(config):
+    if is_unnamed(config) and request.get("dense"):
         raise unsupported("named vectors beside the unnamed one")
     if dense := request.get("dense"):
         config["params"]["vectors"][name] = _present(dense)

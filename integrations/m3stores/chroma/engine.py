@@ -164,7 +164,10 @@ class ChromaEngine:
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Reads metadata, and looks beside it."""
         held = await self._metadata(ids)
+        schema = await self.schema()
         lacking = {i for i in held if "sparse" in modes and SPARSE not in held[i]}
+        if "dense" in modes and schema is not None and schema.dense_dim is None:
+            lacking |= held.keys()
         if "multivector" in modes:
             hashes = await self._derived.hashes(ids)
             lacking |= hashes.keys() - (self._sidecar.present(hashes) if self._sidecar is not None else set())

@@ -152,7 +152,11 @@ class ServerEngine(QdrantEngine):
     async def _call(self, method: str, **arguments: Any) -> Any:
         if self._known.closed:
             raise StoreError("the store is closed: open a new QdrantStore")
-        return await self._calls(method, collection_name=self._name, **arguments)
+        try:
+            return await self._calls(method, collection_name=self._name, **arguments)
+        except NotFound:
+            self._known.schema = None  # somebody has removed it
+            raise
 
     async def _upsert(self, points: list[Any], size: int) -> None:
         await self._call("upsert", points=points, wait=True)
