@@ -30,7 +30,8 @@ def written(number: int) -> Iterator[tuple[Record, M3Output]]:
     ids, output = step(number)
     if output is not None:
         for row, identifier in enumerate(ids):
-            yield Record(identifier, f"written by step {number}", {"step": number, f"only {number % 3}": True}), output[row]
+            metadata = {"step": number, f"only {number % 3}": True}
+            yield Record(identifier, f"written by step {number}", metadata), output[row]
 
 
 def run(store: HybridStore, number: int) -> None:

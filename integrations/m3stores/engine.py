@@ -123,10 +123,10 @@ async def settled(value: Any) -> Any:
 
 
 class Turns:
-    """A lock for `async with`, of threads in blocking code and of tasks in async code."""
+    """A lock for `async with`, of threads in blocking code and of tasks in async code. Nobody takes it twice."""
 
     def __init__(self, *, blocking: bool) -> None:
-        self._threads = threading.RLock() if blocking else None
+        self._threads = threading.Lock() if blocking else None
         self._tasks = asyncio.Lock()
 
     async def __aenter__(self) -> None:

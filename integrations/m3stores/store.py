@@ -46,6 +46,7 @@ class HybridStore:
         self._operations = Operations(collection, engine, adopt)
         self._adopt = adopt
         self._async_engine = async_engine
+        self._closed = False
         self._of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Operations] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -242,6 +243,7 @@ class HybridStore:
 
     def close(self) -> None:
         """Closes the store; a temporary collection is removed. May be called twice."""
+        self._closed = True
         finished(self._engine.close())
 
     def __enter__(self) -> Self:
@@ -324,7 +326,7 @@ class HybridStore:
         await self.aclose()
 
     async def _async(self, operation: str, *arguments: Any, **options: Any) -> Any:
-        if self._async_engine is None:
+        if self._async_engine is None or self._closed:  # a closed engine says so
             return await asyncio.to_thread(partial(getattr(self, operation), *arguments, **options))
         loop = asyncio.get_running_loop()
         if loop not in self._of_loops:  # clients belong to the event loop that they were made in

@@ -15,6 +15,7 @@ import numpy as np
 from encoders_model import build_model, read_tokenizer
 from encoders_systems import FLOAT32, OURS, PEERS, Worker
 from encoders_texts import Lengths, make_passages, make_queries
+from machine import processor_name
 from rich.console import Console
 from rich.table import Table
 
@@ -92,14 +93,6 @@ def describe(options: argparse.Namespace, workers: list[Worker], lengths: Length
         "passages": lengths.as_dict() | {"spread": options.spread},
         "queries": options.queries,
     }
-
-
-def processor_name() -> str:
-    """The processor's model, as far as the system says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def cosines(vectors: dict[str, np.ndarray[Any, Any]]) -> dict[str, float]:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from encoders_texts import ROOT
-from encoders_worker import busy_seconds
+from machine import await_quiet
 
 FloatArray = npt.NDArray[np.float64]
 
 _WORKER = Path(__file__).with_name("encoders_worker.py")
-_IDLE = 0.1
 ALL_MODES = ["dense", "sparse", "multivector"]
 
 
@@ -130,13 +128,3 @@ class Worker:
             sys.exit(f"{self.system.name} failed:\n{self._log.read()[-3000:]}")
         reply: dict[str, Any] = json.loads(line)
         return reply
-
-
-def await_quiet(patience: float) -> None:
-    """Waits until the machine has been idle for a second, but not longer than `patience` seconds."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        busy = busy_seconds()
-        time.sleep(1)
-        if busy_seconds() - busy < _IDLE:
-            return

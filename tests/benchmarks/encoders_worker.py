@@ -10,19 +10,18 @@ reply; `do` is one of
 - `queries`: encodes them one at a time, and replies with the milliseconds of each as well;
 - `quit`: replies with the peak memory, and ends.
 
-Runs in the peers' environment too, so it imports nothing at the top that is not Python's own.
+Runs in the peers' environment too, so it imports nothing at the top that needs more than Python.
 """
 
 import json
 import os
-import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from machine import measured, peak_memory
 
 Encode = Callable[[list[str]], Any]
 Encoders = tuple[Encode, Encode, Callable[[Any], Any]]  # of passages, of queries; and where the dense vectors are
@@ -68,36 +67,6 @@ def load(kind: str, **options: Any) -> tuple[Encoders, str]:
     import m3core
 
     return encoders, m3core.__version__
-
-
-def peak_memory() -> int:
-    """The most memory that this process has had resident, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # rusage counts the parent's memory at the fork as well
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def busy_seconds() -> float:
-    """Processor seconds that everything on the machine has used since it started; 0 where the system does not say."""
-    stat = Path("/proc/stat")
-    if not stat.is_file():
-        return 0.0
-    user, nice, system, _idle, _iowait, *interrupts = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def measured() -> Iterator[dict[str, Any]]:
-    """Fills in how long the block took, and which share of the machine other processes had meanwhile."""
-    taken: dict[str, Any] = {}
-    busy, wall, processor = busy_seconds(), time.perf_counter(), time.process_time()
-    yield taken
-    taken["seconds"] = time.perf_counter() - wall
-    taken["processor_seconds"] = time.process_time() - processor
-    others = busy_seconds() - busy - taken["processor_seconds"]
-    taken["others"] = max(0.0, others / (taken["seconds"] * (os.cpu_count() or 1)))
 
 
 def one_by_one(texts: list[str], encode: Encode) -> list[float]:

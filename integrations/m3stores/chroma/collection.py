@@ -13,6 +13,10 @@ _PAGE = 2000
 _ATTEMPTS = 5
 
 
+class Removed(StoreError):
+    """The collection is not there, or no longer."""
+
+
 class ChromaCollection:
     """A collection's own methods by name, and the collection itself. It may not exist yet."""
 
@@ -47,7 +51,8 @@ class ChromaCollection:
             raise StoreError(f"collection {self._name!r} is closed: open a new ChromaStore")
 
     async def exists(self) -> bool:
-        """Whether there is such a collection."""
+        """Whether there is such a collection now."""
+        self._collection = None
         return await self._found() is not None
 
     async def metadata(self) -> dict[str, Any]:
@@ -58,8 +63,7 @@ class ChromaCollection:
 
     async def space(self) -> str:
         """What distances are: `"ip"`, `"cosine"` or `"l2"`."""
-        found = await self._found()
-        configuration = found.configuration_json
+        configuration = (await self._there()).configuration_json
         return str((configuration.get("hnsw") or configuration.get("spann") or {}).get("space", "l2"))
 
     async def create(self, metadata: dict[str, Any]) -> None:
@@ -87,10 +91,11 @@ class ChromaCollection:
             InvalidInput: Chroma does not take the arguments.
             StoreError: it failed, or cannot be reached.
         """
-        found = await self._found()
-        if found is None:
-            raise StoreError(f"collection {self._name!r} in {self._where} has been removed")
-        return await self._said(getattr(found, method), **arguments)
+        try:
+            return await self._said(getattr(await self._there(), method), **arguments)
+        except Removed:  # and made anew, perhaps
+            self._collection = None
+            return await self._said(getattr(await self._there(), method), **arguments)
 
     async def at_a_time(self) -> int:
         """The most records that Chroma takes in one call."""
@@ -120,6 +125,12 @@ class ChromaCollection:
         """Forgets the client. May be called twice."""
         self._closed = True
         self._client = self._collection = None
+
+    async def _there(self) -> Any:
+        found = await self._found()
+        if found is None:
+            raise Removed(f"collection {self._name!r} in {self._where} has been removed")
+        return found
 
     async def _found(self) -> Any:
         from chromadb.errors import NotFoundError
@@ -158,7 +169,7 @@ class ChromaCollection:
             return error
         what = f"collection {self._name!r} in {self._where}"
         if isinstance(error, NotFoundError):
-            return StoreError(f"{what} has been removed: {error}")
+            return Removed(f"{what} has been removed: {error}")
         if isinstance(error, InvalidArgumentError) or (
             isinstance(error, ChromaError) and "Invalid" in type(error).__name__
         ):

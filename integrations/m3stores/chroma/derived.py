@@ -16,6 +16,7 @@ from m3stores.chroma.exact import DenseIndex
 from m3stores.chroma.lexical import LexicalIndex
 from m3stores.chroma.records import SPARSE, hash_of, unpacked
 from m3stores.collection import Schema
+from m3stores.engine import Turns
 
 GENERATION = "m3_generation"
 """The key in a collection's metadata that every write changes, so that others notice."""
@@ -48,21 +49,34 @@ class Derived:
     and by its count. Then everything is read anew.
     """
 
-    def __init__(self, collection: ChromaCollection, known: Known, refresh: float) -> None:
-        """`refresh` is how many seconds may pass before others' writes are noticed."""
+    def __init__(self, collection: ChromaCollection, known: Known, turns: Turns, refresh: float) -> None:
+        """For an engine.
+
+        Args:
+            collection: the records.
+            known: what the engines of a store know in common.
+            turns: of the engine; who writes has one.
+            refresh: how many seconds may pass before others' writes are noticed.
+        """
         self._collection = collection
         self._known = known
+        self._turns = turns
         self._refresh = refresh
 
     async def index(self) -> LexicalIndex:
-        """The index, as new as `refresh` asks."""
-        known = self._known
-        if time.monotonic() - known.checked >= self._refresh:
-            await self.look()
-        if known.index is None:
-            known.index, known.dense = await self._built()
-            self._warn(len(known.index))
-        return known.index
+        """The index, as new as `refresh` asks. Takes a turn if there is something to do."""
+        index = self._known.index
+        if index is not None and not self._is_old():
+            return index
+        async with self._turns:
+            if self._is_old():
+                await self._look()
+            index = self._known.index
+            if index is None:
+                index, dense = await self._built()
+                self._known.index, self._known.dense = index, dense
+                self._warn(len(index))
+            return index
 
     async def exact(self) -> DenseIndex | None:
         """The exact index of dense vectors, of a collection that is small enough."""
@@ -71,13 +85,14 @@ class Derived:
         await self.index()
         return self._known.dense
 
-    async def look(self) -> None:
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._known.checked >= self._refresh
+
+    async def _look(self) -> None:
         """Looks whether others have written."""
         known = self._known
-        generation = (await self._collection.metadata()).get(GENERATION)
-        if known.index is not None and (
-            generation != known.generation or await self._collection.call("count") != len(known.index)
-        ):
+        index, generation = known.index, (await self._collection.metadata()).get(GENERATION)
+        if index is not None and (generation != known.generation or await self._collection.call("count") != len(index)):
             known.index = None
         known.generation, known.checked = generation, time.monotonic()
 
@@ -86,9 +101,10 @@ class Derived:
         self._known.index, self._known.dense = LexicalIndex(), await self._new_dense()
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        """The hashes of these records, as far as they are there."""
-        if self._known.index is not None:
-            return (await self.index()).hashes(ids)
+        """The hashes of these records, as far as they are there. Takes no turn, and may be had within one."""
+        index = self._known.index
+        if index is not None and not self._is_old():
+            return index.hashes(ids)
         found: dict[str, str] = {}
         async for page in self._collection.some(ids, ["metadatas"]):
             found.update(zip(page["ids"], map(hash_of, page["metadatas"]), strict=True))
@@ -106,9 +122,9 @@ class Derived:
         if (index := self._known.index) is not None:
             index.put(ids, sparse if sparse is not None else [_NOTHING] * len(ids), hashes)
             self._warn(len(index))
-        if self._known.dense is not None and dense is not None:
-            self._known.dense.put(ids, dense)
-            if len(self._known.dense) > _FEW:
+        if (exact := self._known.dense) is not None and dense is not None:
+            exact.put(ids, dense)
+            if len(exact) > _FEW:
                 self._known.dense = None
         await self._renew()
 
@@ -117,8 +133,8 @@ class Derived:
         self._touch(ids)
         if (index := self._known.index) is not None:
             index.remove(ids)
-        if self._known.dense is not None:
-            self._known.dense.remove(ids)
+        if (exact := self._known.dense) is not None:
+            exact.remove(ids)
         await self._renew()
 
     async def _renew(self) -> None:

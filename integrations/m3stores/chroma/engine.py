@@ -12,6 +12,7 @@ from m3core.output import FloatArray
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived, Known
 from m3stores.chroma.filters import chroma_where, needs_helpers
+from m3stores.chroma.listing import Listings
 from m3stores.chroma.metadata import decode, encode
 from m3stores.chroma.records import SPARSE, packed, record_of, stored_metadata, unpacked
 from m3stores.chroma.scores import Scores
@@ -59,9 +60,10 @@ class ChromaEngine:
         self._collection = collection
         self._known = known
         self._sidecar = sidecar
-        self._derived = Derived(collection, known, refresh)
-        self._scores = Scores(collection, self._derived, sidecar)
         self._turns = Turns(blocking=blocking)  # of writes: Chroma and what is derived from it go the same way
+        self._derived = Derived(collection, known, self._turns, refresh)
+        self._scores = Scores(collection, self._derived, sidecar)
+        self._listings = Listings()
         self._on_close = on_close
         self.address = address
 
@@ -120,7 +122,6 @@ class ChromaEngine:
     async def write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
         """Upserts in portions: multi-vectors first, so that no record is ever without its own."""
         self._check_sidecar(output.modes)
-        await self._derived.look()
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
         for rows in by_portions(sizes, await self._collection.at_a_time(), _BYTES):
@@ -202,15 +203,22 @@ class ChromaEngine:
         return found
 
     async def page(self, filter: Any, start: str | None, size: int, modes: Sequence[Mode]) -> Page:
-        """In Chroma's own order; `start` is how many came before."""
-        offset = int(start or 0)
+        """From a listing of all ids that was made for the first page: what is deleted meanwhile hides nothing."""
+        if start is None:
+            start = self._listings.add(await self._scores.matching(filter))
+        elif not self._listings.has(start):  # another process's
+            start = self._listings.add(await self._scores.matching(filter), like=start)
+        ids, following = self._listings.next(start, size)
         include = ["documents", "metadatas", *(["embeddings"] if "dense" in modes else [])]
-        arguments = filter.arguments() if filter is not None else {}
-        page = await self._collection.call("get", limit=size, offset=offset, include=include, **arguments)
-        records = [record_of(*held) for held in zip(page["ids"], page["documents"], page["metadatas"], strict=True)]
+        held: dict[str, list[Any]] = {key: [] for key in ("ids", *include)}
+        async for page in self._collection.some(ids, include):
+            for key in held:
+                held[key] += list(page[key])
+        rows = zip(held["ids"], held["documents"], held["metadatas"], strict=True)
+        records = [record_of(*row) for row in rows]
         schema = await self.schema()
-        output = self._scores.gathered(page, modes, schema) if modes and schema is not None else None
-        return Page(records, output, str(offset + size) if len(records) == size else None)
+        output = self._scores.gathered(held, modes, schema) if modes and schema is not None else None
+        return Page(records, output, following)
 
     async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """Embeddings."""
@@ -242,8 +250,9 @@ class ChromaEngine:
     ) -> list[dict[Mode, dict[str, float]]]:
         """By mode: dense from Chroma, the others from what is derived and beside."""
         found: list[dict[Mode, dict[str, float]]] = [{} for _ in range(len(queries))]
+        among = None if filter is None else await self._scores.matching(filter)
         for mode in modes:
-            for row, scored in enumerate(await self._scores.best(queries, mode, limit, filter)):
+            for row, scored in enumerate(await self._scores.best(queries, mode, limit, filter, among)):
                 found[row][mode] = scored
         return found
 

@@ -45,6 +45,11 @@ class DenseIndex:
                     self._ids[row] = None
                     self._free.append(row)
 
+    def get(self, ids: Iterable[str]) -> dict[str, FloatArray]:
+        """The vectors of these ids, as far as they are there."""
+        with self._lock:
+            return {i: self._matrix[self._row[i]].copy() for i in ids if i in self._row}
+
     def best(self, query: FloatArray, limit: int, among: Collection[str] | None) -> dict[str, float]:
         """The ids with the largest dot products.
 

@@ -34,16 +34,25 @@ class Scores:
         ids: list[str] = (await self._collection.call("get", include=[], **arguments))["ids"]
         return ids
 
-    async def best(self, queries: M3Output, mode: Mode, limit: int, filter: Any) -> list[dict[str, float]]:
-        """For each query the best records by one mode."""
-        among = None if filter is None else await self.matching(filter)
+    async def best(
+        self, queries: M3Output, mode: Mode, limit: int, filter: Any, among: Sequence[str] | None
+    ) -> list[dict[str, float]]:
+        """For each query the best records by one mode.
+
+        Args:
+            queries: to be scored by.
+            mode: one of theirs.
+            limit: the most records for each.
+            filter: of the records.
+            among: the ids of all that the filter matches, if there is one.
+        """
         if mode == "dense":
             assert queries.dense is not None
+            if (exact := await self._derived.exact()) is not None:
+                return [exact.best(query, limit, among) for query in queries.dense]
             if among is not None and len(among) <= _FEW:  # where Chroma's index, which is approximate, may find too few
                 found = [await self.of(queries, row, mode, among) for row in range(len(queries))]
                 return [_largest(scores, limit) for scores in found]
-            if (exact := await self._derived.exact()) is not None:
-                return [exact.best(query, limit, among) for query in queries.dense]
             return await self._best_dense(queries, limit, filter)
         index = await self._derived.index()
         if mode == "sparse":
@@ -78,6 +87,8 @@ class Scores:
 
     async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """The dense vectors of these records, as far as they are there."""
+        if (exact := await self._derived.exact()) is not None:
+            return exact.get(ids)
         found: dict[str, FloatArray] = {}
         async for page in self._collection.some(ids, ["embeddings"]):
             found.update(zip(page["ids"], np.asarray(page["embeddings"], dtype=np.float32), strict=True))

@@ -44,12 +44,9 @@ class Calls:
             InvalidInput: the server did not understand.
             StoreError: the server cannot be reached, or failed, again and again.
         """
-        if os.getpid() != self._pid:
-            raise StoreError("this store was made before the process was forked: make a new one in the child")
         attempt = 0
         while True:
-            if self._client is None:
-                raise StoreError("the store is closed: open a new QdrantStore")
+            self.check()
             try:
                 return await settled(getattr(self._client, method)(**arguments))
             except Exception as error:
@@ -58,6 +55,17 @@ class Calls:
                 if pause is None or attempt == _ATTEMPTS:
                     raise self._named(error, attempt) from error
                 await settled(self._pause(pause))
+
+    def check(self) -> None:
+        """Refuses to work when it cannot.
+
+        Raises:
+            StoreError: it is closed, or was inherited over a fork.
+        """
+        if os.getpid() != self._pid:
+            raise StoreError("this store was made before the process was forked: make a new one in the child")
+        if self._client is None:
+            raise StoreError("the store is closed: open a new QdrantStore")
 
     async def close(self) -> None:
         """Closes the client. May be called twice."""

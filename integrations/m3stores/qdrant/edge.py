@@ -32,6 +32,10 @@ class EdgeEngine(QdrantEngine):
         self._edge_models = EdgeModels(self._edge, settings)
         super().__init__(self._edge_models, OURS, number_bytes=4)
         self._unflushed = 0
+        if self._guard.schema is not None:
+            with self._guard.use() as shard:
+                for update in self._edge_models.field_indexes(shard.info().payload_schema):
+                    shard.update(update)
         self.address = None if path is None else f"qdrant:{path}"
 
     async def schema(self) -> Schema | None:

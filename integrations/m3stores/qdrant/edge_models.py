@@ -1,6 +1,6 @@
 """What the embedded engine is given: configurations, points and queries, in the classes of qdrant_edge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from m3core import M3Output, Mode, Record, SparseVector
@@ -57,11 +57,11 @@ class EdgeModels:
             updates.append(make.create_sparse_vector("sparse"))
         return updates
 
-    def field_indexes(self) -> list[Any]:
-        """The updates that make the indexes of metadata fields."""
+    def field_indexes(self, held: Iterable[str] = ()) -> list[Any]:
+        """The updates that make the indexes of metadata fields, but for those that are `held`, by their paths."""
         types, make = self._edge.PayloadSchemaType, self._edge.UpdateOperation.create_field_index
-        indexed = self._settings.indexed.items()
-        return [make(OURS.metadata_path(tuple(key.split("."))), getattr(types, kind.title())) for key, kind in indexed]
+        unindexed = OURS.unindexed(self._settings.indexed, held)
+        return [make(path, getattr(types, kind.title())) for path, kind in unindexed.items()]
 
     def point(self, record: Record, output: M3Output, row: int, content: str) -> Any:
         """With the hash of its content."""

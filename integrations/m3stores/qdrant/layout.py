@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,6 +94,12 @@ class Layout:
             metadata = {key: value for key, value in payload.items() if key not in (self.id, self.text, HASH)}
         return Record(self.record_id(point), str(text), metadata)
 
+    def unindexed(self, wanted: Mapping[str, IndexedType], held: Iterable[str]) -> dict[str, IndexedType]:
+        """The paths of the wanted fields that are not among the paths of those that are indexed, and their types."""
+        there = {path.replace('"', "") for path in held}
+        paths = {self.metadata_path(tuple(key.split("."))): kind for key, kind in wanted.items()}
+        return {path: kind for path, kind in paths.items() if path.replace('"', "") not in there}
+
     def metadata_path(self, path: tuple[str, ...]) -> str:
         """A metadata field's place in the payload, as Qdrant spells it."""
         start = [] if self.metadata is None else [self.metadata]
@@ -136,14 +142,16 @@ LLAMA_INDEX = Layout(dense="text-dense", sparse="text-sparse-new", id=None, text
 
 @dataclass(frozen=True)
 class QdrantSettings:
-    """How a new collection keeps its vectors. An existing one stays as it is.
+    """How a new collection keeps its vectors. An existing one stays as it is, but for `indexed`.
 
     Attributes:
         quantization: of the dense vectors, for speed: `"int8"` or `"turbo4"` copies in memory find the candidates, and
             the vectors themselves score them. `None` for none.
-        multivector_type: `"float16"`, or `"turbo4"`: a quarter of the room, and a few percent less exact.
+        multivector_type: `"float16"`, or `"turbo4"`: a quarter of the room, and some percent less
+            exact (it finds 97 % of the ten best at a width of 1024, 94 % at 128).
         on_disk: whether dense vectors and the sparse index stay on disk, read as they are needed.
-        indexed: metadata fields that filters are often about, and their types: `{"year": "integer"}`.
+        indexed: metadata fields that filters are about, and their types: `{"year": "integer"}`. A filter on another
+            field reads every record. Existing collections get what they lack of these.
         shards: on a server, over how many shards the collection is spread; `None` is the server's choice.
         replicas: on a server, how many copies of each shard there are.
         write_consistency: on a server, how many replicas must confirm a write.

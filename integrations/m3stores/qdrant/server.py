@@ -1,6 +1,6 @@
 """The engine of a Qdrant server, by qdrant-client: blocking or async, over REST or gRPC."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ class Known:
     """What the engines of one store know of its collection, and of each other."""
 
     schema: Schema | None = None
-    closed: bool = False
 
 
 class ServerEngine(QdrantEngine):
@@ -50,16 +49,25 @@ class ServerEngine(QdrantEngine):
 
     async def schema(self) -> Schema | None:
         """What the collection holds."""
-        if self._known.schema is None or self._known.closed:  # then the call says so
+        self._calls.check()
+        if self._known.schema is None:
             try:
                 info = await self._call("get_collection")
             except NotFound:
                 return None
-            self._known.schema = self._server_models.schema(info, self._name)
+            schema = self._server_models.schema(info, self._name)
+            if not schema.foreign:
+                await self._index_fields(info.payload_schema)
+            self._known.schema = schema
         return self._known.schema
 
+    async def _index_fields(self, held: Iterable[str]) -> None:
+        """Makes the indexes of metadata fields that there are not yet."""
+        for path, kind in self._layout.unindexed(self._settings.indexed, held).items():
+            await self._call("create_payload_index", field_name=path, field_schema=kind, wait=True)
+
     async def create(self, schema: Schema) -> Schema:
-        """Makes the collection, and the indexes of its metadata fields."""
+        """Makes the collection."""
         try:
             await self._call("create_collection", **self._server_models.collection(schema))
         except InvalidInput:  # somebody else was faster, or it cannot be
@@ -68,13 +76,6 @@ class ServerEngine(QdrantEngine):
         made = await self.schema()
         if made is None or made.foreign:
             raise StoreError(f"collection {self._name!r} has lost its metadata: QdrantStore needs Qdrant 1.16 or later")
-        for key, kind in self._settings.indexed.items():
-            await self._call(
-                "create_payload_index",
-                field_name=self._layout.metadata_path(tuple(key.split("."))),
-                field_schema=kind,
-                wait=True,
-            )
         return made
 
     async def extend(self, schema: Schema) -> None:
@@ -146,12 +147,9 @@ class ServerEngine(QdrantEngine):
 
     async def close(self) -> None:
         """Closes the client, and the other engines of the store with it."""
-        self._known.closed = True
         await self._calls.close()
 
     async def _call(self, method: str, **arguments: Any) -> Any:
-        if self._known.closed:
-            raise StoreError("the store is closed: open a new QdrantStore")
         try:
             return await self._calls(method, collection_name=self._name, **arguments)
         except NotFound:

@@ -78,8 +78,8 @@ class ServerModels:
             return schema
         if self._layout.id is not None:
             raise CollectionMismatch(
-                f"another program made the collection {collection!r}, so that its records are known by the ids of their "
-                "points: give layout= with id=None, as LANGCHAIN has it"
+                f"another program made the collection {collection!r}, whose records go by the ids of their points: "
+                "give layout= with id=None, as LANGCHAIN has it"
             )
         for mode in ("dense", "multivector"):
             distance = held[mode].distance if mode in held else self._m.Distance.DOT
