@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from m3core import Fusion, M3Output, Mode, UnsupportedMode, fuse
-from m3core.scoring import ranks
 from m3stores.collection import Hit, Schema
 from m3stores.diversity import full_score, mmr_order
 from m3stores.engine import Engine
@@ -101,11 +100,11 @@ async def _hits(engine: Engine, pool: _Pool, plan: Plan) -> list[Hit]:
         order = [i for i in order if fused[i] >= plan.threshold]
     if plan.mmr is not None:
         order = await _diverse(engine, pool, order, fused, plan)
-    rank = {mode: ranks(values) for mode, values in per_mode.items()}
     hits: list[Hit] = []
     while order and len(hits) < plan.k:  # once, unless records were deleted meanwhile
         best, order = order[: plan.k - len(hits)], order[plan.k - len(hits) :]
         records = await engine.read([pool.ids[i] for i in best])
+        rank = {mode: _ranks(values, best) for mode, values in per_mode.items()}
         hits += [
             Hit(
                 record.id,
@@ -113,12 +112,18 @@ async def _hits(engine: Engine, pool: _Pool, plan: Plan) -> list[Hit]:
                 record.metadata,
                 float(fused[i]),
                 {mode: float(per_mode[mode][i]) for mode in plan.scored},
-                {mode: int(rank[mode][i]) for mode in plan.scored},
+                {mode: rank[mode][place] for mode in plan.scored},
             )
-            for i in best
+            for place, i in enumerate(best)
             if (record := records.get(pool.ids[i]))
         ]
     return hits
+
+
+def _ranks(scores: npt.NDArray[np.float64], places: list[int]) -> list[int]:
+    """The ranks of a few of the scores: one more than there are larger ones."""
+    ranks: list[int] = (1 + (scores > scores[places, None]).sum(axis=1)).tolist()
+    return ranks
 
 
 async def _diverse(

@@ -80,7 +80,8 @@ class EdgeModels:
             params = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
         elif mode == "dense" and self._settings.quantization:
             params = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
-        nearest = edge.Query.Nearest(self._sparse(values) if mode == "sparse" else values, using=mode)
+        value = self._sparse(values) if mode == "sparse" else values.tolist()  # a list is read faster than an array
+        nearest = edge.Query.Nearest(value, using=mode)
         return edge.QueryRequest(query=nearest, limit=limit, filter=filter, params=params, with_payload=["id"])
 
     def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
