@@ -12,7 +12,7 @@ from m3core.tokenizer import check_text
 from m3stores.engine import Engine
 from m3stores.filters import parse
 
-_MOST = 2**31
+MOST = 2**31 - 1
 
 
 def checked_ids(ids: Sequence[str]) -> list[str]:
@@ -45,8 +45,8 @@ def whole(value: object, name: str, least: int) -> int:
     Raises:
         InvalidInput: something else, or less than `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < _MOST:
-        raise InvalidInput(f"{name} must be a whole number from {least}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= MOST:
+        raise InvalidInput(f"{name} must be a whole number from {least} to {MOST}, not {value!r}")
     return int(value)
 
 

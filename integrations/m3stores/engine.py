@@ -4,10 +4,7 @@ An engine's methods are coroutines. A blocking engine's never wait for anything 
 can run them without an event loop; an async engine's wait for its client. What a store does is written once, over both.
 """
 
-import asyncio
-import inspect
-import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from m3core import M3Output, Mode, Record
@@ -28,8 +25,8 @@ class Engine(Protocol):
     def address(self) -> str | None:
         """Where the collection is, as `m3 index --store` takes it; `None` if it is a temporary one."""
 
-    async def schema(self) -> Schema | None:
-        """What the collection holds; `None` while it does not exist."""
+    async def schema(self, *, fresh: bool = False) -> Schema | None:
+        """What the collection holds; `None` while it does not exist. `fresh` asks the server."""
 
     async def create(self, schema: Schema) -> Schema:
         """Makes the collection if it does not exist, whole or not at all. Returns the schema that it has."""
@@ -50,8 +47,8 @@ class Engine(Protocol):
     async def write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
         """Stores the records, in place of any with the same ids. They are there for good when it returns."""
 
-    async def fill(self, ids: Sequence[str], output: M3Output) -> None:
-        """Adds representations to records that are there, and leaves all else of them as it is."""
+    async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
+        """Adds representations to records that are there still with these hashes, and leaves all else as it is."""
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Those of these records that do not have all of the modes, which there is room for."""
@@ -115,33 +112,6 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
         return end.value  # type: ignore[no-any-return]
     work.close()
     raise RuntimeError("a blocking engine waited for an event loop")
-
-
-async def settled(value: Any) -> Any:
-    """The result of a client's call: of an async client's after waiting for it, of a blocking one's as it is."""
-    return await value if inspect.isawaitable(value) else value
-
-
-class Turns:
-    """A lock for `async with`, of threads in blocking code and of tasks in async code. Nobody takes it twice."""
-
-    def __init__(self, *, blocking: bool) -> None:
-        self._threads = threading.Lock() if blocking else None
-        self._tasks = asyncio.Lock()
-
-    async def __aenter__(self) -> None:
-        """Waits for its turn."""
-        if self._threads is not None:
-            self._threads.acquire()
-        else:
-            await self._tasks.acquire()
-
-    async def __aexit__(self, *error: object) -> None:
-        """Lets the next one go on."""
-        if self._threads is not None:
-            self._threads.release()
-        else:
-            self._tasks.release()
 
 
 def by_portions(sizes: Sequence[int], most: int, most_bytes: int) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Adding representations to a collection that has been made without them."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
@@ -14,57 +14,86 @@ Encode = Callable[[list[Record]], M3Output]
 _PAGE = 64
 
 
-async def add_modes(
-    engine: Engine, collection: str, schema: Schema, modes: tuple[Mode, ...], encode: Encode, show_progress: bool
-) -> None:
+@dataclass
+class Growing:
     """Encodes all records that lack one of the modes, stores what they lack, and then changes the schema.
 
     Until then the collection is what it was. Records that have all already, from a run that was killed, are left.
+
+    Attributes:
+        engine: of the collection.
+        collection: its name.
+        schema: what it holds now.
+        modes: to be added.
+        encode: makes them.
+        show_progress: whether to show a progress bar.
+        grown: what it will hold, as soon as that is known.
     """
-    total = await engine.count(None)
-    if not total:
-        raise InvalidInput(f"collection {collection!r} has no records: drop() it; the next upsert decides its modes")
+
+    engine: Engine
+    collection: str
+    schema: Schema
+    modes: tuple[Mode, ...]
+    encode: Encode
+    show_progress: bool
     grown: Schema | None = None
-    filled = total
-    while filled:  # until nothing lacks anything: records may be written meanwhile
-        filled, start, more = 0, None, True
-        with tqdm(total=total, unit="record", desc="Adding modes", disable=not show_progress) as bar:
+
+    async def run(self) -> None:
+        """Does it."""
+        if not await self.engine.count(None):
+            raise InvalidInput(
+                f"collection {self.collection!r} has no records: drop() it; the next upsert decides its modes"
+            )
+        while await self._pass():  # until nothing lacks anything: records may be written meanwhile
+            pass
+        if self.grown is None:  # a run that was killed has done all but the end
+            (record, *_) = (await self.engine.page(None, None, 1, ())).records
+            self._encoded([record])
+        assert self.grown is not None
+        await self.engine.become(self.grown)
+        while await self._pass():  # what was written just before
+            pass
+
+    async def _pass(self) -> int:
+        """Goes through all records. Returns how many lacked something."""
+        lacked, start, more = 0, None, True
+        total = await self.engine.count(None)
+        with tqdm(total=total, unit="record", desc="Adding modes", disable=not self.show_progress) as bar:
             while more:
-                page = await engine.page(None, start, _PAGE, ())
-                ids = list(await engine.lacking([record.id for record in page.records], modes))
-                before = await engine.hashes(ids) if ids else {}
-                records = list((await engine.read(list(before))).values()) if before else []
-                if records:
-                    output = _checked(encode(records), records, modes)
-                    schema.check_fingerprint(output.fingerprint, collection, engine.address)
-                    if grown is None:
-                        grown = schema.with_modes_of(Schema.of(output)).adopted(output.fingerprint)
-                        await engine.extend(grown)
-                    grown.check_vectors(output, modes, collection)
-                    now = await engine.hashes(list(before))
-                    same = [row for row, record in enumerate(records) if now.get(record.id) == before[record.id]]
-                    if same:  # others were written or deleted while they were encoded: their turn comes again
-                        await engine.fill([records[row].id for row in same], output[same])
+                page = await self.engine.page(None, start, _PAGE, ())
+                lacking = list(await self.engine.lacking([record.id for record in page.records], self.modes))
+                if lacking:
+                    hashes = await self.engine.hashes(lacking)  # before they are read: what changes then is left
+                    records = list((await self.engine.read(list(hashes))).values())
+                    if records:
+                        await self._fill(records, hashes)
                 bar.update(len(page.records))
-                filled, start, more = filled + len(records), page.next, page.next is not None
-    await engine.become(grown or schema.with_modes_of(await _present(engine, modes)))
+                lacked, start, more = lacked + len(lacking), page.next, page.next is not None
+        return lacked
 
+    async def _fill(self, records: list[Record], hashes: dict[str, str]) -> None:
+        known = self.grown is not None
+        output = self._encoded(records)
+        assert self.grown is not None
+        if not known:
+            await self.engine.extend(self.grown)
+        await self.engine.fill([record.id for record in records], output, hashes)
 
-async def _present(engine: Engine, modes: tuple[Mode, ...]) -> Schema:
-    """What records hold by these modes already."""
-    page = await engine.page(None, None, 1, modes)
-    assert page.output is not None
-    return Schema.of(page.output)
-
-
-def _checked(output: M3Output, records: list[Record], modes: tuple[Mode, ...]) -> M3Output:
-    """The wanted modes of what `encode` returned."""
-    check_output(output, [f"record {record.id!r}" for record in records])
-    missing = [mode for mode in modes if mode not in output.modes]
-    if missing:
-        raise UnsupportedMode(
-            f"the new representations lack {', '.join(missing)}; they have {', '.join(output.modes)}: encode with "
-            f"modes={list(modes)}, by a model that has them"
-        )
-    unwanted: dict[str, None] = {mode: None for mode in output.modes if mode not in modes}
-    return replace(output, **unwanted)  # type: ignore[arg-type]
+    def _encoded(self, records: list[Record]) -> M3Output:
+        """The wanted modes of these records, checked; the first ones decide what the collection will hold."""
+        output = self.encode(records)
+        check_output(output, [f"record {record.id!r}" for record in records])
+        missing = [mode for mode in self.modes if mode not in output.modes]
+        if missing:
+            raise UnsupportedMode(
+                f"the new representations lack {', '.join(missing)}; they have {', '.join(output.modes)}: encode with "
+                f"modes={list(self.modes)}, by a model that has them"
+            )
+        unwanted: dict[str, None] = {mode: None for mode in output.modes if mode not in self.modes}
+        output = replace(output, **unwanted)  # type: ignore[arg-type]
+        schema = self.grown or self.schema
+        schema.check_fingerprint(output.fingerprint, self.collection, self.engine.address)
+        if self.grown is None:
+            self.grown = self.schema.with_modes_of(Schema.of(output)).adopted(output.fingerprint)
+        self.grown.check_vectors(output, self.modes, self.collection)
+        return output

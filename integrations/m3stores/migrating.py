@@ -42,15 +42,16 @@ def migrate(
         CollectionMismatch: the target holds vectors of another encoder or other modes, or the source's is unknown.
         StoreError: a store failed, or the target does not have every record in the end.
     """
-    schema = source.schema
-    if schema is None:
+    schema, total = source.schema, source.count()
+    if schema is None or not total:
         raise InvalidInput(f"collection {source.collection!r} is empty: there is nothing to move")
     if schema.foreign and made_by is None:
         raise CollectionMismatch(
             f"another program made the collection {source.collection!r}: say with made_by= which encoder it has"
         )
+    if made_by is not None and not schema.foreign and schema.fingerprint not in (None, made_by):
+        schema.check_fingerprint(made_by, source.collection, None)
     written = there = 0
-    total = source.count()
     with tqdm(total=total, unit="record", desc="Moving", disable=not show_progress) as bar:
         for page in source.scroll(size=_PAGE, with_vectors=True):
             assert page.output is not None

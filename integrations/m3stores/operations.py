@@ -8,7 +8,7 @@ import numpy as np
 
 from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, WeightedSum
 from m3core.output import MODES
-from m3stores.arguments import checked_ids, checked_modes, native_filter, number, whole
+from m3stores.arguments import MOST, checked_ids, checked_modes, native_filter, number, whole
 from m3stores.checks import check_output, checked_records
 from m3stores.collection import Hit, Page, Schema
 from m3stores.engine import Engine
@@ -31,7 +31,7 @@ class Operations:
         self.engine.check(records)
         if not records:
             return []
-        schema = await self.engine.schema() or await self.engine.create(Schema.of(output))
+        schema = await self.engine.schema(fresh=True) or await self.engine.create(Schema.of(output))
         schema.check_fingerprint(output.fingerprint, self.collection, self.engine.address)
         if output.modes != schema.modes:
             raise CollectionMismatch(
@@ -93,6 +93,8 @@ class Operations:
         self, *, filter: object = None, start: str | None = None, size: int = 256, with_vectors: bool = False
     ) -> Page:
         native, size = native_filter(self.engine, filter), whole(size, "size", 1)
+        if start is not None and not isinstance(start, str):
+            raise InvalidInput(f"start must be `next` of a page, not {start!r}")
         schema = await self.engine.schema()
         if schema is None:
             return Page([], None, None)
@@ -112,8 +114,8 @@ class Operations:
         mmr: float | None = None,
     ) -> list[list[Hit]]:
         k = whole(k, "k", 1)
-        least = max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES)
-        limit = whole(least if candidates is None else candidates, "candidates", k)
+        most = min(max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES), MOST)
+        limit = most if candidates is None else whole(candidates, "candidates", k)
         native = native_filter(self.engine, filter)
         threshold, balance = number(score_threshold, "score_threshold"), number(mmr, "mmr", 0.0, 1.0)
         check_output(queries)
@@ -134,9 +136,6 @@ class Operations:
     async def drop(self) -> None:
         if await self._changeable():
             await self.engine.drop()
-
-    async def close(self) -> None:
-        await self.engine.close()
 
 
 def legs(modes: Sequence[Mode] | None, schema: Schema | None) -> tuple[Mode, ...]:

@@ -11,7 +11,7 @@ from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record
 from m3stores.arguments import checked_modes
 from m3stores.collection import Hit, Page, Schema
 from m3stores.engine import Engine, finished
-from m3stores.growing import Encode, add_modes
+from m3stores.growing import Encode, Growing
 from m3stores.operations import Operations, legs
 
 
@@ -231,7 +231,7 @@ class HybridStore:
         self._operations.check_ours(schema)
         new = tuple(mode for mode in wanted if mode not in schema.modes)
         if new:
-            finished(add_modes(self._engine, self.collection, schema, new, encode, show_progress))
+            finished(Growing(self._engine, self.collection, schema, new, encode, show_progress).run())
 
     def clear(self) -> None:
         """Removes all records. The collection stays, with its modes and settings."""
@@ -329,6 +329,8 @@ class HybridStore:
         if self._async_engine is None or self._closed:  # a closed engine says so
             return await asyncio.to_thread(partial(getattr(self, operation), *arguments, **options))
         loop = asyncio.get_running_loop()
+        for other in [other for other in self._of_loops if other.is_closed()]:
+            del self._of_loops[other]
         if loop not in self._of_loops:  # clients belong to the event loop that they were made in
             self._of_loops[loop] = Operations(self.collection, self._async_engine(), self._adopt)
         return await getattr(self._of_loops[loop], operation)(*arguments, **options)

@@ -1,5 +1,6 @@
 """`TextIndex`: an encoder and a store together. Texts in, hits out; what every adapter stands on."""
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class TextIndex:
 
     async def asearch(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
         """`search` without blocking the event loop."""
-        rerank, wanted = self._plan(rerank, options.get("modes"))
+        rerank, wanted = await asyncio.to_thread(self._plan, rerank, options.get("modes"))  # a server may be asked
         encoded = await self.encoder.aencode_queries(queries, modes=wanted)
         return await self.store.asearch(encoded, rerank=rerank, **options)
 

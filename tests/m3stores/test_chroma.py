@@ -123,7 +123,7 @@ def test_what_is_lost_beside_the_collection_is_missed_not_mistaken(tmp_path: Pat
     output = random_output(5)
     with ChromaStore("test", path=tmp_path) as store:
         store.upsert(records(5), output)
-    (tmp_path / "m3" / "test.sqlite").unlink()
+    next((tmp_path / "m3").glob("test-*.sqlite")).unlink()
     with ChromaStore("test", path=tmp_path) as store:
         with pytest.warns(StoreWarning, match="5 records have no multi-vectors"):
             (hits,) = store.search(random_output(1, seed=1), rerank=True)

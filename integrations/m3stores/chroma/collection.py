@@ -1,13 +1,11 @@
-"""One Chroma collection through either of Chroma's clients, blocking or async, with errors that say what to do."""
+"""One Chroma collection through Chroma's client, with errors that say what to do."""
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from m3core import InvalidInput, StoreError
-from m3stores.engine import settled
 
 _PAGE = 2000
 _ATTEMPTS = 5
@@ -18,21 +16,19 @@ class Removed(StoreError):
 
 
 class ChromaCollection:
-    """A collection's own methods by name, and the collection itself. It may not exist yet."""
+    """A collection's own methods by name, and the collection itself. It may not exist yet. May be shared by threads."""
 
-    def __init__(self, name: str, connect: Callable[[], Any], where: str, *, blocking: bool) -> None:
+    def __init__(self, name: str, connect: Callable[[], Any], where: str) -> None:
         """Connects at the first call.
 
         Args:
             name: of the collection.
-            connect: returns a client, or an awaitable of one.
+            connect: returns a client.
             where: the directory or url, for messages.
-            blocking: whether the client is.
         """
-        self._name = name
+        self.name = name
         self._connect = connect
         self._where = where
-        self._pause: Callable[[float], Any] = time.sleep if blocking else asyncio.sleep
         self._pid = os.getpid()
         self._client: Any = None
         self._collection: Any = None
@@ -48,128 +44,120 @@ class ChromaCollection:
         if os.getpid() != self._pid:
             raise StoreError("this store was made before the process was forked: make a new one in the child")
         if self._closed:
-            raise StoreError(f"collection {self._name!r} is closed: open a new ChromaStore")
+            raise StoreError(f"collection {self.name!r} is closed: open a new ChromaStore")
 
-    async def exists(self) -> bool:
-        """Whether there is such a collection now."""
-        self._collection = None
-        return await self._found() is not None
+    def metadata(self) -> dict[str, Any] | None:
+        """The collection's metadata, read anew; `None` if there is no collection."""
+        from chromadb.errors import NotFoundError
 
-    async def metadata(self) -> dict[str, Any]:
-        """The collection's metadata, read anew."""
-        self._collection = None
-        found = await self._found()
-        return dict(found.metadata or {}) if found is not None else {}
+        def found() -> Any:
+            try:
+                return self.client().get_collection(self.name, embedding_function=None)
+            except NotFoundError:
+                return None
 
-    async def space(self) -> str:
+        self._collection = collection = self.said(found)
+        return None if collection is None else dict(collection.metadata or {})
+
+    def space(self) -> str:
         """What distances are: `"ip"`, `"cosine"` or `"l2"`."""
-        configuration = (await self._there()).configuration_json
+        configuration = self._there().configuration_json
         return str((configuration.get("hnsw") or configuration.get("spann") or {}).get("space", "l2"))
 
-    async def create(self, metadata: dict[str, Any]) -> None:
+    def create(self, metadata: dict[str, Any] | None) -> None:
         """Makes the collection if it does not exist."""
-        client = await self._connected()
-        hnsw = {"space": "ip", "ef_search": 200}
-        self._collection = await self._said(
-            client.get_or_create_collection,
-            name=self._name,
+        self._collection = self.said(
+            self.client().get_or_create_collection,
+            name=self.name,
             metadata=metadata,
-            configuration={"hnsw": hnsw},
+            configuration={"hnsw": {"space": "ip", "ef_search": 200}},
             embedding_function=None,
         )
 
-    async def drop(self) -> None:
-        """Removes the collection."""
-        client = await self._connected()
-        self._collection = None
-        await self._said(client.delete_collection, name=self._name)
+    def drop(self) -> None:
+        """Removes the collection, if there is one."""
+        if self.metadata() is not None:
+            self._collection = None
+            self.said(self.client().delete_collection, name=self.name)
 
-    async def call(self, method: str, **arguments: Any) -> Any:
+    def call(self, method: str, **arguments: Any) -> Any:
         """What a method of the collection returns.
 
         Raises:
             InvalidInput: Chroma does not take the arguments.
+            Removed: the collection is not there, or another one now.
             StoreError: it failed, or cannot be reached.
         """
         try:
-            return await self._said(getattr(await self._there(), method), **arguments)
-        except Removed:  # and made anew, perhaps
+            return self.said(getattr(self._there(), method), **arguments)
+        except Removed:
             self._collection = None
-            return await self._said(getattr(await self._there(), method), **arguments)
+            raise
 
-    async def at_a_time(self) -> int:
+    def at_a_time(self) -> int:
         """The most records that Chroma takes in one call."""
         if self._most is None:
-            client = await self._connected()
-            self._most = min(int(await self._said(client.get_max_batch_size)), _PAGE)
+            self._most = min(int(self.said(self.client().get_max_batch_size)), _PAGE)
         return self._most
 
-    async def pages(self, **arguments: Any) -> AsyncIterator[Any]:
+    def pages(self, **arguments: Any) -> Iterator[Any]:
         """What `get` returns, some records at a time."""
         offset = 0
         while True:
-            page = await self.call("get", limit=_PAGE, offset=offset, **arguments)
+            page = self.call("get", limit=_PAGE, offset=offset, **arguments)
             if page["ids"]:
                 yield page
             if len(page["ids"]) < _PAGE:
                 return
             offset += _PAGE
 
-    async def some(self, ids: Sequence[str], include: list[str]) -> AsyncIterator[Any]:
+    def some(self, ids: Sequence[str], include: list[str]) -> Iterator[Any]:
         """What `get` returns for these ids, some at a time."""
-        most = await self.at_a_time()
+        most = self.at_a_time()
         for start in range(0, len(ids), most):
-            yield await self.call("get", ids=list(ids[start : start + most]), include=include)
+            yield self.call("get", ids=list(ids[start : start + most]), include=include)
 
     def close(self) -> None:
         """Forgets the client. May be called twice."""
         self._closed = True
         self._client = self._collection = None
 
-    async def _there(self) -> Any:
-        found = await self._found()
-        if found is None:
-            raise Removed(f"collection {self._name!r} in {self._where} has been removed")
-        return found
-
-    async def _found(self) -> Any:
-        from chromadb.errors import NotFoundError
-
-        if self._collection is None:
-            client = await self._connected()
-            try:
-                self._collection = await settled(client.get_collection(self._name, embedding_function=None))
-            except NotFoundError:
-                return None
-            except Exception as error:
-                raise self._named(error) from error
-        return self._collection
-
-    async def _connected(self) -> Any:
+    def client(self) -> Any:
+        """Chroma's client."""
         self.check()
         if self._client is None:
-            self._client = await self._said(self._connect)
+            self._client = self.said(self._connect)
         return self._client
 
-    async def _said(self, function: Callable[..., Any | Awaitable[Any]], **arguments: Any) -> Any:
+    def said(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """What a call returns; tried again where that helps."""
         attempt = 0
         while True:
             try:
-                return await settled(function(**arguments))
+                return function(**arguments)
             except Exception as error:
                 attempt += 1
                 if attempt == _ATTEMPTS or not _may_pass(error):
                     raise self._named(error) from error
-            await settled(self._pause(0.05 * 2.0**attempt))
+            time.sleep(0.05 * 2.0**attempt)
+
+    def _there(self) -> Any:
+        self.check()
+        collection = self._collection
+        if collection is None and self.metadata() is not None:
+            collection = self._collection
+        if collection is None:
+            raise Removed(f"collection {self.name!r} in {self._where} has been removed: call again to make it anew")
+        return collection
 
     def _named(self, error: Exception) -> Exception:
         from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | InvalidInput):
             return error
-        what = f"collection {self._name!r} in {self._where}"
+        what = f"collection {self.name!r} in {self._where}"
         if isinstance(error, NotFoundError):
-            return Removed(f"{what} has been removed: {error}")
+            return Removed(f"{what} has been removed, or made anew, by somebody else: call again ({error})")
         if isinstance(error, InvalidArgumentError) or (
             isinstance(error, ChromaError) and "Invalid" in type(error).__name__
         ):

@@ -1,7 +1,7 @@
 """The engine of Chroma: dense vectors in Chroma, sparse ones in its records' metadata, multi-vectors beside it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived, Known
 from m3stores.chroma.filters import chroma_where, needs_helpers
 from m3stores.chroma.listing import Listings
+from m3stores.chroma.marks import Marks
 from m3stores.chroma.metadata import decode, encode
-from m3stores.chroma.records import SPARSE, packed, record_of, stored_metadata, unpacked
+from m3stores.chroma.records import SPARSE, hash_of, packed, record_of, stored_metadata, unpacked
 from m3stores.chroma.scores import Scores
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Page, Schema
-from m3stores.engine import Turns, by_portions
+from m3stores.engine import by_portions
 from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata
@@ -43,54 +44,72 @@ class Where:
 
 
 class ChromaEngine:
-    """See `m3stores.engine.Engine`."""
+    """See `m3stores.engine.Engine`.
+
+    Blocking: Chroma's async client shares its connections, headers included, between all servers of an event loop.
+    """
 
     def __init__(
         self,
         collection: ChromaCollection,
-        known: Known,
         *,
+        marks: Marks | None,
         sidecar: Sidecar | None,
         address: str | None,
         refresh: float,
-        blocking: bool,
-        on_close: Callable[[], None],
     ) -> None:
-        """For `ChromaStore`. Engines of one store share `known`."""
+        """For `ChromaStore`.
+
+        Args:
+            collection: the records.
+            marks: of the writers to a server; `None` for a directory, which has one.
+            sidecar: the multi-vectors, if there is a place for them.
+            address: as `m3 index --store` takes it.
+            refresh: seconds until others' writes are noticed.
+        """
         self._collection = collection
-        self._known = known
+        self._shared = marks is not None
+        self._known = Known()
         self._sidecar = sidecar
-        self._turns = Turns(blocking=blocking)  # of writes: Chroma and what is derived from it go the same way
-        self._derived = Derived(collection, known, self._turns, refresh)
+        self._derived = Derived(collection, self._known, marks, refresh)
         self._scores = Scores(collection, self._derived, sidecar)
         self._listings = Listings()
-        self._on_close = on_close
         self.address = address
 
-    async def schema(self) -> Schema | None:
+    async def schema(self, *, fresh: bool = False) -> Schema | None:
         """What the collection holds; of one made by others, dense vectors."""
         self._collection.check()
-        if self._known.schema is None and await self._collection.exists():
-            noted = (await self._collection.metadata()).get(_SCHEMA)
-            if noted is not None:
-                self._known.schema = Schema.from_json(json.loads(noted))
-            else:
-                first = (await self._collection.call("get", limit=1, include=["embeddings"]))["embeddings"]
-                if not len(first):
-                    return None  # as good as none: an upsert adopts it
-                self._known.schema = Schema(("dense",), len(first[0]), None, None, foreign=True)
+        if self._known.schema is None or (fresh and self._shared):
+            schema = self._read_schema()
+            if schema != self._known.schema:
+                self._known.forget()  # others have made it anew, or given it more modes
+                self._known.schema = schema
         return self._known.schema
+
+    def _read_schema(self) -> Schema | None:
+        metadata = self._collection.metadata()
+        if metadata is None:
+            return None
+        if _SCHEMA in metadata:
+            return Schema.from_json(json.loads(metadata[_SCHEMA]))
+        first = self._collection.call("get", limit=1, include=["embeddings"])["embeddings"]
+        if not len(first):
+            return None  # as good as none: an upsert adopts it
+        return Schema(("dense",), len(first[0]), None, None, foreign=True)
 
     async def create(self, schema: Schema) -> Schema:
         """Makes the collection."""
         self._check_sidecar(schema.modes)
-        await self._collection.create({_SCHEMA: json.dumps(schema.as_json())})
-        made = await self.schema()
-        if made is None:  # an empty one of others
-            await self.become(schema)
-            made = schema
-        if await self._collection.call("count") == 0:
-            await self._derived.begin()
+        with self._derived.turn():
+            if (made := self._read_schema()) is None:
+                self._collection.create({_SCHEMA: json.dumps(schema.as_json())})
+                if (made := self._read_schema()) is None:  # an empty one of others
+                    self._note(schema)
+                    made = schema
+                self._known.schema = made
+                if self._collection.call("count") == 0:
+                    self._derived.begin()
+            self._known.schema = made
         return made
 
     async def extend(self, schema: Schema) -> None:
@@ -102,13 +121,17 @@ class ChromaEngine:
 
     async def become(self, schema: Schema) -> None:
         """Notes the schema in the collection's metadata. Records of others get what filters need."""
-        if self._known.schema is not None and self._known.schema.foreign:
-            async for page in self._collection.pages(include=["metadatas"]):
-                encoded = [encode(decode(held or {})) for held in page["metadatas"]]
-                await self._collection.call("update", ids=page["ids"], metadatas=encoded)
-        metadata = await self._collection.metadata()
-        metadata[_SCHEMA] = json.dumps(schema.as_json())
-        await self._collection.call("modify", metadata=metadata)
+        with self._derived.turn():
+            held = self._read_schema()
+            if held is not None and held.foreign:
+                for page in self._collection.pages(include=["metadatas"]):
+                    encoded = [encode(decode(held or {})) for held in page["metadatas"]]
+                    self._collection.call("update", ids=page["ids"], metadatas=encoded)
+            self._note(schema)
+
+    def _note(self, schema: Schema) -> None:
+        metadata = self._collection.metadata() or {}
+        self._collection.call("modify", metadata={**metadata, _SCHEMA: json.dumps(schema.as_json())})
         self._known.schema = schema
 
     def check(self, records: Sequence[Record]) -> None:
@@ -124,20 +147,20 @@ class ChromaEngine:
         self._check_sidecar(output.modes)
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
-        for rows in by_portions(sizes, await self._collection.at_a_time(), _BYTES):
-            async with self._turns:
-                await self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
+        for rows in by_portions(sizes, self._collection.at_a_time(), _BYTES):
+            with self._derived.turn():
+                self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
 
-    async def _write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
+    def _write(self, records: Sequence[Record], output: M3Output, hashes: Sequence[str]) -> None:
         ids = [record.id for record in records]
         if self._sidecar is not None and output.multivector is not None:
             self._sidecar.put(ids, hashes, output.multivector)
-        old = await self._metadata(list(await self._derived.hashes(ids)))
+        old = self._metadata(list(self._derived.hashes(ids)))
         metadatas = [
             stored_metadata(record, output, row, hashes[row], old.get(record.id, {}))
             for row, record in enumerate(records)
         ]
-        await self._collection.call(
+        self._collection.call(
             "upsert",
             ids=ids,
             embeddings=np.ones((len(ids), 1), dtype=np.float32) if output.dense is None else output.dense,
@@ -145,73 +168,82 @@ class ChromaEngine:
             metadatas=metadatas,
         )
         sparse = None if output.sparse is None else [unpacked(packed(vector)) for vector in output.sparse]
-        await self._derived.wrote(ids, hashes, sparse, output.dense)
-        if self._sidecar is not None and output.multivector is not None:
-            self._sidecar.keep(ids, hashes)
+        self._derived.wrote(ids, hashes, sparse, output.dense)
+        if self._sidecar is not None:
+            new = dict(zip(ids, hashes, strict=True))
+            self._sidecar.forget({i: was for i in old if (was := hash_of(old[i])) != new[i]})
 
-    async def fill(self, ids: Sequence[str], output: M3Output) -> None:
+    async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
         """Adds sparse vectors to the metadata, and multi-vectors beside it."""
-        async with self._turns:
-            hashes = await self._derived.hashes(ids)
-            here = [row for row, i in enumerate(ids) if i in hashes]
-            kept, contents, output = [ids[row] for row in here], [hashes[ids[row]] for row in here], output[here]
+        with self._derived.turn():
+            now = await self.hashes(ids)
+            here = [row for row, i in enumerate(ids) if now.get(i) == hashes[i]]
+            kept, output = [ids[row] for row in here], output[here]
+            written = self._derived.hashes(kept)
+            contents = [written[i] for i in kept]
             if output.multivector is not None and self._sidecar is not None:
                 self._sidecar.put(kept, contents, output.multivector)
             if output.sparse is not None and kept:
                 sparse = [packed(vector) for vector in output.sparse]
-                await self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
-                await self._derived.wrote(kept, contents, [unpacked(text) for text in sparse], None)
+                self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
+                self._derived.wrote(kept, contents, [unpacked(text) for text in sparse], None)
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Reads metadata, and looks beside it."""
-        held = await self._metadata(ids)
+        held = self._metadata(ids)
         schema = await self.schema()
         lacking = {i for i in held if "sparse" in modes and SPARSE not in held[i]}
         if "dense" in modes and schema is not None and schema.dense_dim is None:
             lacking |= held.keys()
         if "multivector" in modes:
-            hashes = await self._derived.hashes(ids)
+            hashes = self._derived.hashes(ids)
             lacking |= hashes.keys() - (self._sidecar.present(hashes) if self._sidecar is not None else set())
         return lacking
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
-        """From the index, or read."""
-        return await self._derived.hashes(ids)
+        """Empty where the multi-vectors are lost, so that an upsert of the same record brings them back."""
+        hashes = self._derived.hashes(ids)
+        schema = self._known.schema
+        if schema is not None and "multivector" in schema.modes and self._sidecar is not None:
+            present = self._sidecar.present(hashes)
+            hashes = {i: content if i in present else "" for i, content in hashes.items()}
+        return hashes
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes the records, and then what is beside them."""
-        most = await self._collection.at_a_time()
+        most = self._collection.at_a_time()
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), most):
-            async with self._turns:
-                if some := list(await self._derived.hashes(wanted[start : start + most])):
-                    await self._collection.call("delete", ids=some)
-                    await self._derived.removed(some)
-                    if self._sidecar is not None:
-                        self._sidecar.remove(some)
+            some = wanted[start : start + most]
+            with self._derived.turn():
+                self._collection.call("delete", ids=some)
+                self._derived.removed(some)
+                if self._sidecar is not None:
+                    self._sidecar.remove(some)
 
     async def delete_matching(self, filter: Any) -> None:
         """Looks the ids up, and deletes them."""
-        await self.delete(await self._scores.matching(filter))
+        await self.delete(self._scores.matching(filter))
 
     async def read(self, ids: Sequence[str]) -> dict[str, Record]:
         """Texts and metadata."""
         found = {}
-        async for page in self._collection.some(list(dict.fromkeys(ids)), ["documents", "metadatas"]):
+        for page in self._collection.some(list(dict.fromkeys(ids)), ["documents", "metadatas"]):
             for held in zip(page["ids"], page["documents"], page["metadatas"], strict=True):
                 found[held[0]] = record_of(*held)
         return found
 
     async def page(self, filter: Any, start: str | None, size: int, modes: Sequence[Mode]) -> Page:
         """From a listing of all ids that was made for the first page: what is deleted meanwhile hides nothing."""
-        if start is None:
-            start = self._listings.add(await self._scores.matching(filter))
-        elif not self._listings.has(start):  # another process's
-            start = self._listings.add(await self._scores.matching(filter), like=start)
-        ids, following = self._listings.next(start, size)
+        listed = None if start is None else self._listings.next(start, size)
+        if listed is None:  # the first page, or a place in another process's listing
+            offset = 0 if start is None else self._listings.parts(start)[1]
+            listed = self._listings.next(self._listings.add(self._scores.matching(filter), offset), size)
+        assert listed is not None
+        ids, following = listed
         include = ["documents", "metadatas", *(["embeddings"] if "dense" in modes else [])]
         held: dict[str, list[Any]] = {key: [] for key in ("ids", *include)}
-        async for page in self._collection.some(ids, include):
+        for page in self._collection.some(ids, include):
             for key in held:
                 held[key] += list(page[key])
         rows = zip(held["ids"], held["documents"], held["metadatas"], strict=True)
@@ -222,13 +254,13 @@ class ChromaEngine:
 
     async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """Embeddings."""
-        return await self._scores.dense(ids)
+        return self._scores.dense(ids)
 
     async def count(self, filter: Any) -> int:
         """Exact."""
         if filter is None:
-            return int(await self._collection.call("count"))
-        return len(await self._scores.matching(filter))
+            return int(self._collection.call("count"))
+        return len(self._scores.matching(filter))
 
     def translate(self, filter: Expression) -> Where | None:
         """To `Where`."""
@@ -250,9 +282,9 @@ class ChromaEngine:
     ) -> list[dict[Mode, dict[str, float]]]:
         """By mode: dense from Chroma, the others from what is derived and beside."""
         found: list[dict[Mode, dict[str, float]]] = [{} for _ in range(len(queries))]
-        among = None if filter is None else await self._scores.matching(filter)
+        among = None if filter is None else self._scores.matching(filter)
         for mode in modes:
-            for row, scored in enumerate(await self._scores.best(queries, mode, limit, filter, among)):
+            for row, scored in enumerate(self._scores.best(queries, mode, limit, filter, among)):
                 found[row][mode] = scored
         return found
 
@@ -260,27 +292,27 @@ class ChromaEngine:
         self, queries: M3Output, wanted: Sequence[tuple[int, Mode, Sequence[str]]]
     ) -> list[dict[str, float]]:
         """Exact."""
-        return [await self._scores.of(queries, row, mode, ids) for row, mode, ids in wanted]
+        return [self._scores.of(queries, row, mode, ids) for row, mode, ids in wanted]
 
     async def clear(self) -> None:
         """Deletes all records."""
-        await self.delete(await self._scores.matching(None))
+        await self.delete(self._scores.matching(None))
 
     async def drop(self) -> None:
         """Removes the collection, and then what is beside it."""
-        await self._collection.drop()
-        if self._sidecar is not None:
-            self._sidecar.clear()
-        self._known.schema = self._known.index = self._known.dense = self._known.generation = None
+        with self._derived.turn():
+            self._collection.drop()
+            self._derived.dropped()
+            if self._sidecar is not None:
+                self._sidecar.clear()
 
     async def close(self) -> None:
         """Closes everything."""
         self._collection.close()
-        self._on_close()
 
-    async def _metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        async for page in self._collection.some(ids, ["metadatas"]):
+        for page in self._collection.some(ids, ["metadatas"]):
             found.update((i, held or {}) for i, held in zip(page["ids"], page["metadatas"], strict=True))
         return found
 

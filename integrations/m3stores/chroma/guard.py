@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m3core import CollectionLocked
+from m3core import CollectionLocked, StoreError
 from m3stores.locking import locked
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ def opened(path: Path, collection: str) -> Any:
             try:
                 settings = Settings(anonymized_telemetry=False)
                 owned = _owned[directory] = _Owned(lock, chromadb.PersistentClient(str(directory), settings))
-            except BaseException:
+            except BaseException as error:
                 lock.release()
+                if isinstance(error, Exception):
+                    raise StoreError(f"Chroma cannot open the directory {directory}: {error}") from error
                 raise
         if owned.pid != os.getpid():
             raise CollectionLocked(

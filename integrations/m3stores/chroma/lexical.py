@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from m3core import SparseVector
 
+_REMEMBERED = 16
+
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int32]
 _Flags = npt.NDArray[np.bool_]
@@ -62,6 +64,7 @@ class LexicalIndex:
         self._hashes: list[str] = []
         self._alive = np.zeros(0, dtype=bool)
         self._row: dict[str, int] = {}
+        self._asked: dict[int, tuple[SparseVector, _Floats, _Flags]] = {}  # of late, by identity
 
     def __len__(self) -> int:
         return len(self._row)
@@ -72,6 +75,7 @@ class LexicalIndex:
             return
         with self._lock:
             first = len(self._ids)
+            self._asked.clear()
             self._forget(ids)
             self._ids += ids
             self._hashes += hashes
@@ -111,7 +115,7 @@ class LexicalIndex:
         """
         with self._lock:
             scores, matched = self._scores(query)
-            matched &= self._alive
+            matched = matched & self._alive
             if among is not None:
                 wanted = np.zeros(len(self._ids), dtype=bool)
                 wanted[[self._row[i] for i in among if i in self._row]] = True
@@ -128,10 +132,18 @@ class LexicalIndex:
             return {i: float(scores[row]) for i in ids if (row := self._row.get(i)) is not None}
 
     def _scores(self, query: SparseVector) -> tuple[_Floats, _Flags]:
-        """Of every row, dead ones too, and whether it has a token of the query."""
+        """Of every row, dead ones too, and whether it has a token of the query.
+
+        Remembered: who asks for the best records asks for the scores of others next.
+        """
+        if (known := self._asked.get(id(query))) is not None and known[0] is query:
+            return known[1], known[2]
         scores, matched = np.zeros(len(self._ids), dtype=np.float32), np.zeros(len(self._ids), dtype=bool)
         for segment in self._segments:
             segment.add_scores(query, scores, matched)
+        if len(self._asked) >= _REMEMBERED:
+            del self._asked[next(iter(self._asked))]
+        self._asked[id(query)] = query, scores, matched
         return scores, matched
 
     def _forget(self, ids: Iterable[str]) -> None:

@@ -28,13 +28,13 @@ class Scores:
         self._derived = derived
         self._sidecar = sidecar
 
-    async def matching(self, filter: Any) -> list[str]:
+    def matching(self, filter: Any) -> list[str]:
         """The ids of all records that a filter matches."""
         arguments = filter.arguments() if filter is not None else {}
-        ids: list[str] = (await self._collection.call("get", include=[], **arguments))["ids"]
+        ids: list[str] = (self._collection.call("get", include=[], **arguments))["ids"]
         return ids
 
-    async def best(
+    def best(
         self, queries: M3Output, mode: Mode, limit: int, filter: Any, among: Sequence[str] | None
     ) -> list[dict[str, float]]:
         """For each query the best records by one mode.
@@ -48,49 +48,49 @@ class Scores:
         """
         if mode == "dense":
             assert queries.dense is not None
-            if (exact := await self._derived.exact()) is not None:
+            if (exact := self._derived.exact()) is not None:
                 return [exact.best(query, limit, among) for query in queries.dense]
             if among is not None and len(among) <= _FEW:  # where Chroma's index, which is approximate, may find too few
-                found = [await self.of(queries, row, mode, among) for row in range(len(queries))]
+                found = [self.of(queries, row, mode, among) for row in range(len(queries))]
                 return [_largest(scores, limit) for scores in found]
-            return await self._best_dense(queries, limit, filter)
-        index = await self._derived.index()
+            return self._best_dense(queries, limit, filter)
+        index = self._derived.index()
         if mode == "sparse":
             return [index.best(query, limit, among) for query in queries.sparse or ()]
         best: list[dict[str, float]] = [{} for _ in range(len(queries))]
         ids = list(index.hashes(among))
         for start in range(0, len(ids), _PART):
-            if part := await self._beside(ids[start : start + _PART]):
+            if part := self._beside(ids[start : start + _PART]):
                 scored = maxsim_scores(queries.multivector or (), list(part.values()))
                 for row, scores in enumerate(scored):
                     best[row].update(zip(part, scores.tolist(), strict=True))
         return [_largest(scores, limit) for scores in best]
 
-    async def of(self, queries: M3Output, row: int, mode: Mode, ids: Sequence[str]) -> dict[str, float]:
+    def of(self, queries: M3Output, row: int, mode: Mode, ids: Sequence[str]) -> dict[str, float]:
         """The scores of these records for one query by one mode."""
         if mode == "sparse":
             assert queries.sparse is not None
-            return (await self._derived.index()).scores(queries.sparse[row], ids)
+            return (self._derived.index()).scores(queries.sparse[row], ids)
         values: Mapping[str, FloatArray]
         if mode == "dense":
             assert queries.dense is not None
-            values = await self.dense(ids)
+            values = self.dense(ids)
             if not values:
                 return {}
-            products = _similarity(np.stack(list(values.values())), queries.dense[row], await self._collection.space())
+            products = _similarity(np.stack(list(values.values())), queries.dense[row], self._collection.space())
             return dict(zip(values, products.tolist(), strict=True))
         assert queries.multivector is not None
-        values = await self._beside(ids)
+        values = self._beside(ids)
         return dict(
             zip(values, maxsim_scores([queries.multivector[row]], list(values.values()))[0].tolist(), strict=True)
         )
 
-    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """The dense vectors of these records, as far as they are there."""
-        if (exact := await self._derived.exact()) is not None:
+        if (exact := self._derived.exact()) is not None:
             return exact.get(ids)
         found: dict[str, FloatArray] = {}
-        async for page in self._collection.some(ids, ["embeddings"]):
+        for page in self._collection.some(ids, ["embeddings"]):
             found.update(zip(page["ids"], np.asarray(page["embeddings"], dtype=np.float32), strict=True))
         return found
 
@@ -120,23 +120,23 @@ class Scores:
             raise StoreError(f"record {identifier!r} has no sparse representation: index it anew, or delete it")
         return unpacked(metadata[SPARSE])
 
-    async def _best_dense(self, queries: M3Output, limit: int, filter: Any) -> list[dict[str, float]]:
+    def _best_dense(self, queries: M3Output, limit: int, filter: Any) -> list[dict[str, float]]:
         arguments = filter.arguments() if filter is not None else {}
-        answer = await self._collection.call(
+        answer = self._collection.call(
             "query", query_embeddings=queries.dense, n_results=limit, include=["distances"], **arguments
         )
-        half = 0.5 if await self._collection.space() == "l2" else 1.0  # the square of a distance of unit vectors
+        half = 0.5 if self._collection.space() == "l2" else 1.0  # the square of a distance of unit vectors
         return [
             {i: 1.0 - half * distance for i, distance in zip(ids, distances, strict=True)}
             for ids, distances in zip(answer["ids"], answer["distances"], strict=True)
         ]
 
-    async def _beside(self, ids: Sequence[str]) -> dict[str, FloatArray]:
+    def _beside(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         """The multi-vectors of these records, with a warning if there are not all."""
-        hashes = await self._derived.hashes(ids)
+        hashes = self._derived.hashes(ids)
         found = self._sidecar_there().get(hashes)
         if len(found) < len(hashes):  # they may have been written meanwhile
-            again = await self._derived.hashes([i for i in hashes if i not in found])
+            again = self._derived.hashes([i for i in hashes if i not in found])
             found.update(self._sidecar_there().get(again))
             if missing := sum(i not in found and content == hashes[i] for i, content in again.items()):
                 warnings.warn(

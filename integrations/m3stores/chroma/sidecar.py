@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,10 @@ class Sidecar:
         with self._used() as database:
             database.executemany("INSERT OR REPLACE INTO multivectors VALUES (?, ?, ?, ?)", rows)
 
-    def keep(self, ids: Sequence[str], hashes: Sequence[str]) -> None:
-        """Removes what these ids have under other hashes."""
+    def forget(self, hashes: Mapping[str, str]) -> None:
+        """Removes what these ids have under these hashes."""
         with self._used() as database:
-            database.executemany(
-                "DELETE FROM multivectors WHERE id = ? AND hash <> ?", list(zip(ids, hashes, strict=True))
-            )
+            database.executemany("DELETE FROM multivectors WHERE id = ? AND hash = ?", list(hashes.items()))
 
     def remove(self, ids: Iterable[str]) -> None:
         """Removes all that these ids have."""
@@ -62,27 +61,12 @@ class Sidecar:
 
     def get(self, hashes: Mapping[str, str]) -> dict[str, FloatArray]:
         """The multi-vectors of these ids with these hashes, `(t, d)` float32 each, as far as they are there."""
-        found: dict[str, FloatArray] = {}
-        ids = list(hashes)
-        for start in range(0, len(ids), _IDS):
-            some = ids[start : start + _IDS]
-            marks = ",".join("?" * len(some))
-            with self._used() as database:
-                rows = database.execute(f"SELECT * FROM multivectors WHERE id IN ({marks})", some).fetchall()  # noqa: S608
-            found.update((i, _array(width, blob)) for i, content, width, blob in rows if hashes[i] == content)
-        return found
+        rows = self._rows("id, hash, width, rows", hashes)
+        return {i: _array(width, blob) for i, content, width, blob in rows if hashes[i] == content}
 
     def present(self, hashes: Mapping[str, str]) -> set[str]:
         """Those of these ids that have a multi-vector with this hash."""
-        found: set[str] = set()
-        ids = list(hashes)
-        for start in range(0, len(ids), _IDS):
-            some = ids[start : start + _IDS]
-            marks = ",".join("?" * len(some))
-            with self._used() as database:
-                rows = database.execute(f"SELECT id, hash FROM multivectors WHERE id IN ({marks})", some).fetchall()  # noqa: S608
-            found.update(i for i, content in rows if hashes[i] == content)
-        return found
+        return {i for i, content in self._rows("id, hash", hashes) if hashes[i] == content}
 
     def clear(self) -> None:
         """Removes everything."""
@@ -95,6 +79,16 @@ class Sidecar:
             if self._database is not None:
                 self._database.close()
             self._database = None
+
+    def _rows(self, columns: str, ids: Iterable[str]) -> Iterator[Any]:
+        wanted = list(ids)
+        for start in range(0, len(wanted), _IDS):
+            some = wanted[start : start + _IDS]
+            marks = ",".join("?" * len(some))
+            with self._used() as database:
+                query = f"SELECT {columns} FROM multivectors WHERE id IN ({marks})"  # noqa: S608 (no user's text)
+                rows = database.execute(query, some).fetchall()
+            yield from rows
 
     @contextmanager
     def _used(self) -> Iterator[sqlite3.Connection]:

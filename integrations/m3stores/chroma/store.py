@@ -1,8 +1,12 @@
 """`ChromaStore`: hybrid collections in Chroma, embedded in this process or on a server."""
 
+import hashlib
+import os
 import re
 import shutil
 import tempfile
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,14 +14,14 @@ from urllib.parse import urlsplit
 
 from m3core import InvalidInput, MissingDependency
 from m3stores.chroma.collection import ChromaCollection
-from m3stores.chroma.derived import Known
 from m3stores.chroma.engine import ChromaEngine
 from m3stores.chroma.guard import closed, opened
+from m3stores.chroma.marks import Marks
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.engine import finished
 from m3stores.store import HybridStore
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,198}[a-zA-Z0-9]")  # and room for another ending
 
 
 class ChromaStore(HybridStore):
@@ -56,7 +60,7 @@ class ChromaStore(HybridStore):
         """Opens a collection, or prepares a new one: it comes into being with the first `upsert`.
 
         Args:
-            collection: its name: 3 to 512 of the letters a–z and A–Z, digits, `_`, `-`, `.`.
+            collection: its name: 3 to 200 of the letters a–z and A–Z, digits, `_`, `-`, `.`.
             path: the directory that holds it and others; `None` means a temporary one, which goes when the store is
                 closed.
             url: of a server, in place of `path`: `http://localhost:8000`.
@@ -76,78 +80,117 @@ class ChromaStore(HybridStore):
         chromadb = _load_chromadb()
         if not isinstance(collection, str) or not _NAME.fullmatch(collection):
             raise InvalidInput(
-                "a collection's name in Chroma is 3 to 512 of the letters a-z and A-Z, digits, '_', '-' and '.', and "
+                "a collection's name in Chroma is 3 to 200 of the letters a-z and A-Z, digits, '_', '-' and '.', and "
                 f"begins and ends with a letter or digit; {collection!r} does not fit"
             )
         if path is not None and url is not None:
             raise InvalidInput("a store has either a path or a url")
         if url is None and (headers or sidecar):
             raise InvalidInput("headers and sidecar are for a server: give its url")
-        known = Known()
         if url is None:
-            super().__init__(collection, _embedded(collection, path, known, refresh), adopt=adopt)
+            place: _Directory | _Server = _Directory(collection, path)
         else:
-            beside = None if sidecar is None else Sidecar(Path(sidecar) / f"{collection}.sqlite")
-            server = _server(url, headers)
-
-            def engine(client: Any, blocking: bool) -> ChromaEngine:
-                return ChromaEngine(
-                    ChromaCollection(collection, lambda: client(**server), url, blocking=blocking),
-                    known,
-                    sidecar=beside,
-                    address=f"chroma:{url}",
-                    refresh=refresh,
-                    blocking=blocking,
-                    on_close=beside.close if beside is not None else lambda: None,
-                )
-
-            super().__init__(
-                collection,
-                engine(chromadb.HttpClient, True),
-                adopt=adopt,
-                async_engine=lambda: engine(chromadb.AsyncHttpClient, False),
-            )
+            place = _Server(chromadb.HttpClient, collection, url, headers, sidecar)
         try:
-            finished(self._engine.schema())  # so that what cannot be opened shows here
+            engine = ChromaEngine(
+                place.collection, marks=place.marks, sidecar=place.sidecar, address=place.address, refresh=refresh
+            )
+            weakref.finalize(engine, place.close)
+            self._place = place
+            super().__init__(collection, engine, adopt=adopt)
+            finished(engine.schema())  # so that what cannot be opened shows here
+        except BaseException:
+            place.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the store; a temporary collection is removed. May be called twice."""
+        super().close()
+        self._place.close()
+
+
+class _Directory:
+    """Where an embedded collection is, and what has to be closed."""
+
+    marks = None
+
+    def __init__(self, collection: str, path: str | Path | None) -> None:
+        self._pid = os.getpid()
+        self._name = collection
+        self._temporary = Path(tempfile.mkdtemp(prefix="m3-chroma-")) if path is None else None
+        self._directory = Path(path or self._temporary or ".").absolute()
+        self.address = None if path is None else f"chroma:{path}"
+        self.sidecar: Sidecar | None = None
+        self._opened = False
+        try:
+            client = opened(self._directory, collection)
+            self._opened = True
+            self.sidecar = Sidecar(self._directory / "m3" / _file_name(collection))
         except BaseException:
             self.close()
             raise
+        self.collection = ChromaCollection(collection, lambda: client, str(self._directory))
+
+    def close(self) -> None:
+        """Gives everything back; in a forked child, nothing."""
+        if os.getpid() != self._pid:
+            return
+        if self.sidecar is not None:
+            self.sidecar.close()
+        if self._opened:
+            self._opened = False
+            closed(self._directory, self._name)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-def _embedded(collection: str, path: str | Path | None, known: Known, refresh: float) -> ChromaEngine:
-    temporary = Path(tempfile.mkdtemp(prefix="m3-chroma-")) if path is None else None
-    directory = Path(path or temporary or ".").absolute()
-    try:
-        client = opened(directory, collection)
-    except BaseException:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sidecar = Sidecar(directory / "m3" / f"{collection}.sqlite")
+class _Server:
+    """Where a collection on a server is, and what has to be closed."""
 
-    def close() -> None:
-        sidecar.close()
-        closed(directory, collection)
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def __init__(
+        self,
+        client: Callable[..., Any],
+        collection: str,
+        url: str,
+        headers: dict[str, str] | None,
+        sidecar: str | Path | None,
+    ) -> None:
+        self._pid = os.getpid()
+        arguments = _server_arguments(url, headers)
+        self._clients: list[Any] = []
 
-    return ChromaEngine(
-        ChromaCollection(collection, lambda: client, str(directory), blocking=True),
-        known,
-        sidecar=sidecar,
-        address=None if path is None else f"chroma:{path}",
-        refresh=refresh,
-        blocking=True,
-        on_close=close,
-    )
+        def connect() -> Any:
+            self._clients.append(client(**arguments))
+            return self._clients[-1]
+
+        self.address = f"chroma:{url}"
+        self.collection = ChromaCollection(collection, connect, url)
+        self.marks = Marks(ChromaCollection(f"{collection}.m3-writers", self.collection.client, url))
+        self.sidecar = None if sidecar is None else Sidecar(Path(sidecar) / _file_name(collection))
+
+    def close(self) -> None:
+        """Closes connections and files; in a forked child, nothing."""
+        if os.getpid() != self._pid:
+            return
+        if self.sidecar is not None:
+            self.sidecar.close()
+        while self._clients:
+            self._clients.pop().close()
 
 
-def _server(url: str, headers: dict[str, str] | None) -> dict[str, Any]:
+def _file_name(collection: str) -> str:
+    """Of a collection's sidecar; distinct where the system does not tell capitals."""
+    return f"{collection}-{hashlib.blake2b(collection.encode(), digest_size=4).hexdigest()}.sqlite"
+
+
+def _server_arguments(url: str, headers: dict[str, str] | None) -> dict[str, Any]:
     from chromadb.config import Settings
 
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput(f"a server's url is like http://localhost:8000, not {url!r}")
+    if parts.username or parts.password:
+        raise InvalidInput("a url with a password in it would end up in messages: give it in headers=")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise InvalidInput(f"a server's url is like http://localhost:8000, without a path, not {url!r}")
     secure = parts.scheme == "https"
     return {
         "host": parts.hostname,

@@ -2,12 +2,13 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
 
-from m3core import M3Output, Mode, Record
+from m3core import M3Output, Mode, Record, StoreError
 from m3core.output import FloatArray
 from m3stores.collection import Page, Schema
 from m3stores.engine import by_portions
@@ -16,6 +17,11 @@ from m3stores.qdrant.vectors import gathered, has_content, row_numbers, tokens
 
 _POINTS, _BYTES = 256, 8 << 20  # the most in one write
 _IDS, _ID_BYTES = 1000, 40  # the most in one request, and what each takes
+_ATTEMPTS = 5
+
+
+class PointsMissing(StoreError):
+    """Vectors were to be given to points that are not there."""
 
 
 class Models(Protocol):
@@ -29,6 +35,9 @@ class Models(Protocol):
 
     def query(self, queries: M3Output, row: int, mode: Mode, limit: int, filter: Any, exact: bool) -> Any:
         """A search by one mode."""
+
+    def of_content(self, hashes: Sequence[str]) -> Any:
+        """The filter of points with these hashes."""
 
     def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
         """The filter of some points; if vectors are named, of those that lack one of them."""
@@ -53,14 +62,18 @@ class QdrantEngine(ABC):
         self._number_bytes = number_bytes
 
     @abstractmethod
-    async def schema(self) -> Schema | None:
+    async def schema(self, *, fresh: bool = False) -> Schema | None:
         """What the collection holds."""
 
     @abstractmethod
     async def _upsert(self, points: list[Any], size: int) -> None: ...
 
     @abstractmethod
-    async def _update_vectors(self, points: list[Any], size: int) -> None: ...
+    async def _update_vectors(self, points: list[Any], condition: Any) -> None: ...
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Within it nobody else writes, where that can be had."""
+        return nullcontext()
 
     @abstractmethod
     async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]: ...
@@ -81,12 +94,27 @@ class QdrantEngine(ABC):
             points = [self._models.point(records[row], output, row, hashes[row]) for row in rows]
             await self._upsert(points, sum(sizes[row] for row in rows))
 
-    async def fill(self, ids: Sequence[str], output: M3Output) -> None:
-        """Updates vectors in portions."""
+    async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
+        """Updates vectors in portions, of the points that are there with the same content."""
         sizes = [self._number_bytes * row_numbers(output, row) for row in range(len(output))]
         for rows in by_portions(sizes, _POINTS, _BYTES):
-            points = [self._models.new_values(ids[row], output, row) for row in rows]
-            await self._update_vectors(points, sum(sizes[row] for row in rows))
+            for attempt in range(_ATTEMPTS):
+                try:
+                    with self._turn():
+                        await self._fill(rows, ids, output, hashes)
+                    break
+                except PointsMissing:  # deleted since they were looked up
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+
+    async def _fill(self, rows: list[int], ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
+        now = await self.hashes([ids[row] for row in rows])
+        same = [row for row in rows if now.get(ids[row]) == hashes[ids[row]]]
+        contents = [hashes[ids[row]] for row in same]
+        condition = self._models.of_content(contents) if all(contents) else None  # other programs note none
+        if same:
+            points = [self._models.new_values(ids[row], output, row) for row in same]
+            await self._update_vectors(points, condition)
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Scrolls over those of the points that have no such vector."""

@@ -1,6 +1,7 @@
 """Calls to a Qdrant server: tried again where that helps, with errors that say what to do. Blocking and async alike."""
 
 import asyncio
+import inspect
 import json
 import os
 import time
@@ -9,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from m3core import InvalidInput, MissingDependency, StoreError
-from m3stores.engine import settled
 
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 60.0
@@ -75,6 +75,8 @@ class Calls:
 
     def _named(self, error: Exception, attempts: int) -> StoreError | InvalidInput:
         status, said = _status(error), _message(error)
+        if status == 404 and not _is_of_qdrant(error):
+            return StoreError(f"what answers at {self._url} is no Qdrant server ({said}): check the url")
         if status == 404:
             return NotFound(f"Qdrant at {self._url} says: {said}")
         if status in (401, 403):
@@ -89,6 +91,11 @@ class Calls:
                 "the server is running"
             )
         return StoreError(f"a call to Qdrant at {self._url} failed: {said}")
+
+
+async def settled(value: Any) -> Any:
+    """The result of a client's call: of an async client's after waiting for it, of a blocking one's as it is."""
+    return await value if inspect.isawaitable(value) else value
 
 
 def load_client() -> Any:
@@ -144,6 +151,16 @@ def _is_lost(error: Exception) -> bool:
     from qdrant_client.http.exceptions import ResponseHandlingException
 
     return isinstance(error, ResponseHandlingException | OSError | EOFError)
+
+
+def _is_of_qdrant(error: Exception) -> bool:
+    """Whether the answer has the form of Qdrant's; over gRPC it has."""
+    content = getattr(error, "content", None)
+    if not isinstance(content, bytes):
+        return True
+    with suppress(ValueError, LookupError, TypeError):
+        return bool(json.loads(content)["status"]["error"])
+    return False
 
 
 def _message(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,8 @@ class EdgeEngine(QdrantEngine):
                     shard.update(update)
         self.address = None if path is None else f"qdrant:{path}"
 
-    async def schema(self) -> Schema | None:
-        """What the collection holds."""
+    async def schema(self, *, fresh: bool = False) -> Schema | None:
+        """What the collection holds. Nobody else can change that."""
         return self._guard.schema
 
     async def create(self, schema: Schema) -> Schema:
@@ -110,15 +111,17 @@ class EdgeEngine(QdrantEngine):
         """Builds the indexes, in a child process."""
         self._guard.optimize()
 
-    async def _upsert(self, points: list[Any], size: int) -> None:
-        self._update(self._edge.UpdateOperation.upsert_points(points), size)
-
-    async def _update_vectors(self, points: list[Any], size: int) -> None:
-        self._update(self._edge.UpdateOperation.update_vectors(points), size)
-
-    def _update(self, operation: Any, size: int) -> None:
+    async def _update_vectors(self, points: list[Any], condition: Any) -> None:
         with self._guard.use() as shard:
-            shard.update(operation)
+            shard.update(self._edge.UpdateOperation.update_vectors(points, condition))
+            shard.flush()
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        return self._guard.use()
+
+    async def _upsert(self, points: list[Any], size: int) -> None:
+        with self._guard.use() as shard:
+            shard.update(self._edge.UpdateOperation.upsert_points(points))
             self._unflushed += size
             if self._unflushed >= _FLUSH_BYTES:
                 shard.flush()  # lets the engine drop what it has logged

@@ -76,13 +76,18 @@ class EdgeModels:
         """A search by one mode."""
         edge, values = self._edge, getattr(queries, mode)[row]
         params = None
-        if exact:
+        if exact or (mode == "dense" and filter is not None):  # whose index misses much of what a filter matches
             params = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
         elif mode == "dense" and self._settings.quantization:
             params = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
         value = self._sparse(values) if mode == "sparse" else values.tolist()  # a list is read faster than an array
         nearest = edge.Query.Nearest(value, using=mode)
         return edge.QueryRequest(query=nearest, limit=limit, filter=filter, params=params, with_payload=["id"])
+
+    def of_content(self, hashes: Sequence[str]) -> Any:
+        """The filter of points with these hashes."""
+        edge = self._edge
+        return edge.Filter(must=[edge.FieldCondition(HASH, match=edge.MatchAny(list(hashes)))])
 
     def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
         """The filter of some points; if vectors are named, of those that lack one of them."""

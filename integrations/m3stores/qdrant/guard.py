@@ -143,12 +143,13 @@ class GuardedShard:
     def drop(self) -> None:
         """Removes the shard; the lock stays."""
         with self._owned(), self._failures_named():
-            shard, self._shard, self._schema = self._shard, None, None
-            if shard is not None:
-                shard.close()
+            if self._shard is not None:
+                self._shard.close()
+                self._shard = None
             old = self._directory.with_name(f".{self.name}.dropped")
             shutil.rmtree(old, ignore_errors=True)
             self._directory.rename(old)  # at once, so that no half of it is ever found
+            self._schema = None
             shutil.rmtree(old, ignore_errors=True)
 
     def optimize(self) -> None:

@@ -66,8 +66,8 @@ class Layout:
             raise InvalidInput("collections of LlamaIndex's own Qdrant store can be read, not written; use another one")
         if self.point_id(record.id) is None:
             raise InvalidInput(f"the id {record.id!r} is no UUID or number, as the layout of this collection needs it")
-        if self.metadata is None and {self.text, self.id} & set(record.metadata):
-            raise InvalidInput(f"record {record.id!r} has metadata called {self.text!r} or {self.id!r}; rename it")
+        if self.metadata is None and (taken := {self.text, self.id, HASH} & set(record.metadata)):
+            raise InvalidInput(f"record {record.id!r} has metadata called {taken.pop()!r}, which is taken; rename it")
 
     def payload(self, record: Record) -> dict[str, Any]:
         """What a record's point carries beside its vectors."""

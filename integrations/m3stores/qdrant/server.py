@@ -7,7 +7,7 @@ from typing import Any
 from m3core import InvalidInput, Record, StoreError
 from m3stores.collection import Schema
 from m3stores.filters import Expression
-from m3stores.qdrant.base import QdrantEngine, payload_bytes
+from m3stores.qdrant.base import PointsMissing, QdrantEngine, payload_bytes
 from m3stores.qdrant.calls import Calls, NotFound
 from m3stores.qdrant.filters import ServerDialect, qdrant_filter
 from m3stores.qdrant.layout import Layout, QdrantSettings
@@ -47,13 +47,14 @@ class ServerEngine(QdrantEngine):
         self._settings = settings
         self.address: str | None = f"qdrant:{url}"
 
-    async def schema(self) -> Schema | None:
+    async def schema(self, *, fresh: bool = False) -> Schema | None:
         """What the collection holds."""
         self._calls.check()
-        if self._known.schema is None:
+        if self._known.schema is None or fresh:
             try:
                 info = await self._call("get_collection")
             except NotFound:
+                self._known.schema = None
                 return None
             schema = self._server_models.schema(info, self._name)
             if not schema.foreign:
@@ -159,8 +160,11 @@ class ServerEngine(QdrantEngine):
     async def _upsert(self, points: list[Any], size: int) -> None:
         await self._call("upsert", points=points, wait=True)
 
-    async def _update_vectors(self, points: list[Any], size: int) -> None:
-        await self._call("update_vectors", points=points, wait=True)
+    async def _update_vectors(self, points: list[Any], condition: Any) -> None:
+        try:
+            await self._call("update_vectors", points=points, update_filter=condition, wait=True)
+        except NotFound as error:
+            raise PointsMissing(str(error)) from error
 
     async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]:
         points: list[Any] = await self._call("retrieve", ids=ids, with_payload=payload, with_vectors=vectors)

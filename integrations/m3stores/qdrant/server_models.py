@@ -156,6 +156,11 @@ class ServerModels:
             with_payload=False if self._layout.id is None else [self._layout.id],
         )
 
+    def of_content(self, hashes: Sequence[str]) -> Any:
+        """The filter of points with these hashes."""
+        m = self._m
+        return m.Filter(must=[m.FieldCondition(key=HASH, match=m.MatchAny(any=list(hashes)))])
+
     def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
         """The filter of some points; if vectors are named, of those that lack one of them."""
         m = self._m

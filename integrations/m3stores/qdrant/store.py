@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from m3core import InvalidInput
 from m3stores.engine import finished
@@ -88,6 +89,8 @@ class QdrantStore(HybridStore):
             return
         if path is not None:
             raise InvalidInput("a store has either a path or a url")
+        if urlsplit(url).password or urlsplit(url).username:
+            raise InvalidInput("a url with a password in it would end up in messages: give an api_key")
         qdrant_client = load_client()
         arguments = {
             "url": url,
