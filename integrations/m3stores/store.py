@@ -21,8 +21,8 @@ class HybridStore:
     Made by its subclasses, `QdrantStore` and `ChromaStore`. Knows no encoder: it learns from the `M3Output`s that it is
     given. The first one that it stores decides which modes the collection has, and which encoder's vectors it takes.
 
-    Every operation has an async twin with the same arguments, `asearch` for `search`. It uses the store's async client
-    where there is one, and a thread where there is none: the event loop stays free.
+    Every operation has an async twin with the same arguments, `asearch` for `search`, which leaves the event loop free:
+    by an async client for a Qdrant server, and in a thread elsewhere.
 
     May be shared by threads. Usable as a context manager, which closes it.
 

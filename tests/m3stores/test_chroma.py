@@ -1,5 +1,6 @@
 """What is particular to Chroma: one owner of a directory, what lies beside it, and collections of other programs."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,37 @@ def test_a_forked_child_is_refused_and_harms_nothing(tmp_path: Path) -> None:
         assert len(store.search(random_output(1), k=20, rerank=True)[0]) == 20
 
 
+@forks
+def test_a_forked_child_that_ends_leaves_a_temporary_collection_alone() -> None:
+    with ChromaStore("test") as store:
+        store.upsert(records(3), random_output(3))
+
+        def leave() -> None:
+            store.close()
+            store.__exit__(None, None, None)
+
+        assert in_a_fork(leave) == "None"
+        assert len(store.search(random_output(1), rerank=True)[0]) == 3
+
+
+def test_a_store_that_nobody_closed_gives_its_directory_back(tmp_path: Path) -> None:
+    store = ChromaStore("test", path=tmp_path)
+    store.upsert(records(1), random_output(1))
+    del store
+    gc.collect()
+    with ChromaStore("test", path=tmp_path) as store:
+        assert store.count() == 1
+
+
+def test_a_directory_that_cannot_be_opened_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "m3").write_text("no directory")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="no multi-vectors can be kept"):
+            ChromaStore("test", path=tmp_path)
+    (tmp_path / "m3").unlink()
+    ChromaStore("test", path=tmp_path).close()
+
+
 def test_collections_of_one_directory_share_it_within_a_process(tmp_path: Path) -> None:
     with ChromaStore("one", path=tmp_path) as one:
         with ChromaStore("two", path=tmp_path) as two:
@@ -75,6 +107,8 @@ def test_a_temporary_collection_goes_when_it_is_closed() -> None:
         ({"path": "x", "url": "http://localhost"}, "either a path or a url"),
         ({"sidecar": "x"}, "are for a server"),
         ({"url": "localhost:8000"}, "a server's url is like"),
+        ({"url": "http://localhost/chroma"}, "without a path"),
+        ({"url": "http://me:secret@localhost"}, "a url with a password in it"),
     ],
 )
 def test_arguments_that_do_not_go_together(options: dict, message: str, tmp_path: Path, monkeypatch) -> None:
@@ -119,6 +153,45 @@ def test_what_other_processes_write_to_a_server_is_noticed(url: str, tmp_path: P
             assert len(hits) == 20
 
 
+def test_writes_mind_what_other_processes_have_written(url: str, tmp_path: Path) -> None:
+    """Whatever a store remembers of its last look."""
+    options = {"url": url, "sidecar": tmp_path, "refresh": 3600.0}
+    old, new = random_output(3), random_output(3, seed=1)
+    with ChromaStore("writers", **options) as one, ChromaStore("writers", **options) as two:
+        one.upsert(records(3), old)
+        assert len(one.search(random_output(1))[0]) == 3
+        two.upsert(records(3), new)
+        two.upsert(records(1, first=5), random_output(1))
+        assert one.upsert(records(3), old) == ["doc 0", "doc 1", "doc 2"]  # not as it was when it was written last
+        assert np.allclose(two.page(with_vectors=True).output.dense[:3], old.dense)
+        one.delete(["doc 5"])
+        assert two.get(["doc 5"]) == []
+        two.upsert(records(1, first=6), random_output(1))
+        one.delete(filter={"number": 6})
+        assert two.count() == 3
+        two.upsert(records(1, first=7), random_output(1))
+        one.clear()
+        assert two.count() == 0
+        one.drop()
+
+
+def test_another_process_changes_what_the_collection_holds(url: str, tmp_path: Path) -> None:
+    options = {"url": url, "sidecar": tmp_path}
+    everything = random_output(3)
+    dense = M3Output(everything.dense, fingerprint=KNOWN)
+    with ChromaStore("changing", **options) as one, ChromaStore("changing", **options) as two:
+        one.upsert(records(3), dense)
+        two.add_modes(["sparse"], lambda some: everything[[record.metadata["number"] for record in some]])
+        with pytest.raises(CollectionMismatch, match=r"encode with modes=\['dense', 'sparse'\]"):
+            one.upsert(records(3), dense)
+        two.drop()
+        with pytest.raises(StoreError, match="has been removed"):
+            one.count()
+        one.upsert(records(2), dense[:2])
+        assert one.count() == 2
+        one.drop()
+
+
 def test_what_is_lost_beside_the_collection_is_missed_not_mistaken(tmp_path: Path) -> None:
     output = random_output(5)
     with ChromaStore("test", path=tmp_path) as store:
@@ -130,8 +203,7 @@ def test_what_is_lost_beside_the_collection_is_missed_not_mistaken(tmp_path: Pat
         assert {hit.scores["multivector"] for hit in hits} == {0.0}
         with pytest.raises(StoreError, match="has no multivector representation"):
             store.page(with_vectors=True)
-        store.delete([record.id for record in records(5)])
-        store.upsert(records(5), output)
+        assert len(store.upsert(records(5), output)) == 5  # though nothing else has changed
         assert all(hit.scores["multivector"] for hit in store.search(output[0], rerank=True)[0])
 
 

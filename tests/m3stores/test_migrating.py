@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from store_kinds import KINDS
-from vectors import KNOWN, random_output, records
+from vectors import KNOWN, fingerprint, random_output, records
 
 from m3core import CollectionMismatch, InvalidInput, M3Output, Record
 from m3stores import ChromaStore, HybridStore, QdrantStore, migrate
@@ -87,3 +87,8 @@ def test_a_collection_of_another_program_moves_with_the_name_of_its_encoder(tmp_
         assert migrate(source, target, made_by=KNOWN) == 2
         query = M3Output(random_output(2).dense[:1], fingerprint=KNOWN)
         assert target.search(query, k=1)[0][0].id == "a"
+        with pytest.raises(CollectionMismatch, match="model is 'random' there and 'another' here"):
+            migrate(target, source, made_by=fingerprint("another"))
+        target.clear()
+        with pytest.raises(InvalidInput, match="nothing to move"):
+            migrate(target, source)

@@ -34,7 +34,7 @@ def large(n: int, seed: int = 0) -> M3Output:
 
 
 def test_searches_go_on_and_find_the_same(tmp_path: Path) -> None:
-    settings = QdrantSettings(quantization="int8", indexed={"number": "integer", "side": "keyword"})
+    settings = QdrantSettings(quantization="int8", indexed={"side": "keyword"})
     queries = large(20, seed=1)
     with QdrantStore("test", path=tmp_path, settings=settings) as store:
         store.optimize()  # of nothing
@@ -44,6 +44,11 @@ def test_searches_go_on_and_find_the_same(tmp_path: Path) -> None:
         after = store.search(queries)
         common = [len({h.id for h in one} & {h.id for h in two}) for one, two in zip(before, after, strict=True)]
         assert np.mean(common) > 9
+        for some in ({"number": {"$lt": 1200}}, {"number": {"$gte": 11_000}, "side": "pro"}):  # with an index or not
+            matching = [i for i in range(12_000) if (i < 1200 if len(some) == 1 else i >= 11_000 and i % 2)]
+            scores = queries.score(large(12_000)[matching])
+            for hits, row in zip(store.search(queries, filter=some), scores, strict=True):
+                assert [hit.id for hit in hits] == [f"doc {matching[i]}" for i in np.argsort(-row)[:10]]
         assert store.count({"number": {"$lt": 100}, "side": "pro"}) == 50
         store.upsert(records(10, first=12_000), large(10, seed=2))
         assert store.search(large(10, seed=2)[3], k=1)[0][0].id == "doc 12003"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import http.server
 import os
 import socket
 import threading
@@ -277,3 +278,24 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(store: QdrantStore) ->
         assert pipe.read().startswith("StoreError this store was made before the process was forked: make a new one")
     assert os.waitpid(child, 0)[1] == 0
     assert store.count() == N
+
+
+def test_another_servers_answers_are_not_taken_for_an_empty_collection() -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404, "File not found")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(StoreError, match="is no Qdrant server"):
+            QdrantStore("test", url=f"http://127.0.0.1:{other.server_port}")
+        other.shutdown()
+
+
+def test_a_password_in_a_url_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="give an api_key") as refused:
+        QdrantStore("test", url="http://me:secret@localhost:6333")
+    assert "secret" not in str(refused.value)

@@ -320,5 +320,5 @@ class ChromaEngine:
         if "multivector" in modes and self._sidecar is None:
             raise InvalidInput(
                 "a Chroma server cannot hold multi-vectors: say with sidecar= in which directory they shall be, or "
-                "encode with modes=['dense', 'sparse']"
+                "encode with modes=['dense', 'sparse'] (m3 index --modes dense,sparse)"
             )
