@@ -11,7 +11,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from llama_index.retrievers.m3 import M3Retriever
 from m3core import CollectionMismatch, InvalidInput, M3Encoder
-from m3stores import QdrantStore, Record, TextIndex
+from m3stores import ChromaStore, QdrantStore, Record, TextIndex, migrate
 
 TEXTS = ["巴黎是法国的首都。", "Tokyo is the capital of Japan.", "Bananas are yellow.", "东京塔很高。"]
 
@@ -146,6 +146,16 @@ def test_langchain_reads_what_llama_index_wrote(mini: M3Encoder, retriever: M3Re
     (document,) = LangChainRetriever.from_store(retriever.store, encoder=mini).invoke("法国首都在哪里？", k=1)
     assert document.page_content == TEXTS[0]
     assert document.metadata == {"n": 0, "tags": ["a", "0"]}
+
+
+def test_a_collection_may_move_to_chroma(mini: M3Encoder, retriever: M3Retriever) -> None:
+    with ChromaStore("moved") as store:
+        assert migrate(retriever.store, store) == len(TEXTS)
+        moved = M3Retriever.from_store(store, encoder=mini)
+        for question in ("法国首都在哪里？", "yellow fruit"):
+            for found, before in zip(moved.retrieve(question), retriever.retrieve(question), strict=True):
+                assert found.node == before.node
+                assert found.score == pytest.approx(before.score, abs=1e-3)
 
 
 def test_another_encoder_is_refused_at_once(m3_dir: Path, retriever: M3Retriever) -> None:

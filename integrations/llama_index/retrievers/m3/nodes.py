@@ -1,5 +1,7 @@
 """Nodes to records and back."""
 
+import json
+
 from llama_index.core.schema import BaseNode, IndexNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 
@@ -16,13 +18,14 @@ def record_of(node: BaseNode) -> Record:
         shell.obj = None  # whatever it points to lives in a retriever's `object_map`
     shell.set_content("")
     text = node.get_content(metadata_mode=MetadataMode.NONE)
-    return Record(node.node_id, text, {**own_metadata(node.metadata), _NODE: doc_to_json(shell)})
+    kept = json.dumps(doc_to_json(shell), ensure_ascii=False)  # a text: not every store holds nested metadata
+    return Record(node.node_id, text, {**own_metadata(node.metadata), _NODE: kept})
 
 
 def node_of(hit: Hit) -> NodeWithScore:
     """The node that a hit's record was made of; a `TextNode` if something else than LlamaIndex made it."""
     shell = hit.metadata.get(_NODE)
-    node = TextNode(id_=hit.id) if shell is None else json_to_doc(shell)
+    node = TextNode(id_=hit.id) if shell is None else json_to_doc(json.loads(shell))
     node.set_content(hit.text)
     node.metadata = visible_metadata(hit.metadata)
     return NodeWithScore(node=node, score=hit.score)
