@@ -61,6 +61,14 @@ def test_index_then_search_finds_what_search_in_memory_finds(folder: Path, tmp_p
     assert "24 in collection" in m3("index", folder, "--store", store, *MINI)
 
 
+def test_an_index_in_chroma(folder: Path, tmp_path: Path) -> None:
+    store = ["--store", f"chroma:{tmp_path / 'index'}"]
+    assert "24 in collection 'documents' (dense, sparse, multivector)" in m3("index", folder, *store, *MINI)
+    question = "边屿县2021年有几名专任物理教师？"
+    found, in_memory = m3("search", question, *store), m3("search", folder, question, *MINI)
+    assert sorted(found.replace(",", "").split()) == sorted(in_memory.replace(",", "").split())  # in another order
+
+
 def test_an_index_of_some_modes_in_a_collection_of_its_own(folder: Path, tmp_path: Path) -> None:
     store = ["--store", f"qdrant:{tmp_path / 'index'}", "--collection", "few"]
     assert "24 in collection 'few' (dense, sparse)" in m3("index", folder, *store, "--modes", "dense, sparse", *MINI)
@@ -79,7 +87,7 @@ def test_search_uses_the_settings_that_the_index_was_made_with(folder: Path, tmp
     [
         (["search", "x", "--store", "qdrant:index"], "there is no directory index: m3 index makes one"),
         (["search", "x", "--store", "qdrant:empty"], "there is no collection 'documents' in qdrant:empty"),
-        (["search", "x", "--store", "milvus:x"], "a store is qdrant:DIRECTORY"),
+        (["search", "x", "--store", "milvus:x"], "a store is qdrant: or chroma:"),
         (["search", "folder"], "takes a folder and at least one query"),
         (["index", "nowhere", "--store", "qdrant:index"], "there is no file"),
         (["index", "empty", "--store", "qdrant:index"], "is empty"),
