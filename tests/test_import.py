@@ -8,7 +8,8 @@ import m3core
 PUBLIC = {
     "DBSF", "MODES", "RRF", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "Fingerprint", "Fusion",
     "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning", "MissingDependency", "Mode",
-    "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "Token", "TokenWeight", "TruncationWarning",
+    "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning",
+    "Token", "TokenWeight", "TruncationWarning",
     "UnknownTokensWarning", "UnsupportedMode", "WeightedSum", "compute_score", "fuse",
 }  # fmt: skip
 
