@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, InstanceOf
 from m3core import DBSF, RRF, InvalidInput, M3Encoder, Mode, WeightedSum
 from m3core.tokenizer import check_texts
 from m3stores import Hit, HybridStore, QdrantStore, Record, TextIndex
-from m3stores.adapting import RESERVED, as_encoder, content_ids, own_metadata, visible_metadata
+from m3stores.adapting import RESERVED, as_encoder, closed_on_error, content_ids, own_metadata, visible_metadata
 
 _OVERRIDES = ("k", "candidates", "fusion", "rerank", "modes", "filter")
 
@@ -123,13 +123,9 @@ class M3Retriever(BaseRetriever):
         records = [
             Record(d.id or i, d.page_content, own_metadata(d.metadata)) for d, i in zip(listed, made, strict=True)
         ]
-        store = QdrantStore(collection, path=path)
-        try:
+        with closed_on_error(QdrantStore(collection, path=path)) as store:
             retriever = cls.from_store(store, encoder=encoder, **options)
             retriever._index.add(records, modes=store_modes, show_progress=show_progress)
-        except BaseException:
-            store.close()
-            raise
         return retriever
 
     @classmethod

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def as_encoder(encoder: M3Encoder | str | Path | None, store: HybridStore) -> M3
         return M3Encoder(encoder)
     fingerprint = store.schema.fingerprint if store.schema else None
     return M3Encoder() if fingerprint is None else made_by(fingerprint)
+
+
+@contextmanager
+def closed_on_error(store: HybridStore) -> Iterator[HybridStore]:
+    """Closes a store that has just been opened, if what it was opened for fails."""
+    try:
+        yield store
+    except BaseException:
+        store.close()
+        raise
 
 
 def made_by(fingerprint: Fingerprint, *, model: str | None = None, **arguments: Any) -> M3Encoder:

@@ -2,12 +2,16 @@
 
 import importlib.util
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from store_kinds import KINDS, Kind, Open, unique_name
 from store_reference import Reference
 
 from m3stores import HybridStore
+
+if TYPE_CHECKING:
+    from qdrant_standin.serving import Serving
 
 
 class Home:
@@ -58,3 +62,12 @@ def home(place: tuple[Kind, Open]) -> Iterator[Home]:
 def fresh(home: Home) -> HybridStore:
     """An open store whose collection is not there yet."""
     return home.open()
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def server(request: pytest.FixtureRequest) -> "Iterator[Serving]":
+    """The stand-in for a Qdrant server, as a store talks to it."""
+    from qdrant_standin.serving import serving
+
+    with serving(request.param) as served:
+        yield served

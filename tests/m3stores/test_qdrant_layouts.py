@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ pytest.importorskip("qdrant_client")
 pytest.importorskip("qdrant_edge")
 
 from qdrant_client import models as m
-from qdrant_standin.serving import Serving, serving
+from qdrant_standin.serving import Serving
 from vectors import DIM, KNOWN, WEIGHTS, random_output
 
 from m3core import CollectionMismatch, InvalidInput, M3Output, UnsupportedMode
@@ -24,12 +23,6 @@ MODES = ("dense", "sparse")
 IDS = [str(uuid.UUID(int=n)) for n in range(N)]
 COSINE = m.VectorParams(size=DIM, distance=m.Distance.COSINE)
 SPARSE = {"langchain-sparse": m.SparseVectorParams()}
-
-
-@pytest.fixture(params=["rest", "grpc"])
-def server(request: pytest.FixtureRequest) -> Iterator[Serving]:
-    with serving(request.param) as served:
-        yield served
 
 
 def metadata(n: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from filtering import filters, metadatas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import models as m
-from qdrant_standin.serving import Serving, serving
+from qdrant_standin.serving import Serving
 from vectors import KNOWN, random_output, records
 
 from m3core import InvalidInput, M3Output
@@ -22,12 +22,6 @@ from m3stores import QdrantStore, Record
 from m3stores.qdrant.layout import QdrantSettings
 
 N = 30
-
-
-@pytest.fixture(params=["rest", "grpc"])
-def server(request: pytest.FixtureRequest) -> Iterator[Serving]:
-    with serving(request.param) as served:
-        yield served
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ from m3stores.qdrant.layout import QdrantSettings
 N = 30
 
 
-@pytest.fixture(params=["rest", "grpc"])
-def server(request: pytest.FixtureRequest) -> Iterator[Serving]:
-    with serving(request.param) as served:
-        yield served
-
-
 @pytest.fixture
 def store(server: Serving) -> Iterator[QdrantStore]:
     with server.store() as store:

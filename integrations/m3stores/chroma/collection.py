@@ -117,6 +117,13 @@ class ChromaCollection:
         for start in range(0, len(ids), most):
             yield self.call("get", ids=list(ids[start : start + most]), include=include)
 
+    def metadatas(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The metadata of these records, as far as they are there."""
+        found: dict[str, dict[str, Any]] = {}
+        for page in self.some(ids, ["metadatas"]):
+            found.update((i, held or {}) for i, held in zip(page["ids"], page["metadatas"], strict=True))
+        return found
+
     def close(self) -> None:
         """Forgets the client. May be called twice."""
         self._closed = True

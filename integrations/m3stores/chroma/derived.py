@@ -21,7 +21,7 @@ from m3stores.collection import Schema
 
 _MANY = 500_000
 _FEW = 5000  # 20 MB of vectors 1024 wide
-_NOTHING = SparseVector([], [])  # type: ignore[arg-type]
+_NOTHING = SparseVector(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
 @dataclass
@@ -109,10 +109,7 @@ class Derived:
         """The hashes of these records, as far as they are there. On a server they are read: others may have written."""
         if self._marks is None and (index := self._known.index) is not None:
             return index.hashes(ids)
-        found: dict[str, str] = {}
-        for page in self._collection.some(ids, ["metadatas"]):
-            found.update(zip(page["ids"], map(hash_of, page["metadatas"]), strict=True))
-        return found
+        return {i: hash_of(held) for i, held in self._collection.metadatas(ids).items()}
 
     def wrote(
         self,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from m3core import InvalidInput, M3Output, Mode, Record
 from m3core.output import FloatArray
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived, Known
-from m3stores.chroma.filters import chroma_where, needs_helpers
+from m3stores.chroma.filters import Where, chroma_where, needs_helpers
 from m3stores.chroma.listing import Listings
 from m3stores.chroma.marks import Marks
 from m3stores.chroma.metadata import decode, encode
@@ -24,23 +23,6 @@ from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata
 _BYTES = 8 << 20  # the most in one write
-
-
-@dataclass(frozen=True)
-class Where:
-    """A filter in Chroma's own terms.
-
-    Attributes:
-        where: of the metadata.
-        document: of the text.
-    """
-
-    where: dict[str, Any] | None = None
-    document: dict[str, Any] | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """Of Chroma's methods."""
-        return {"where": self.where, "where_document": self.document}
 
 
 class ChromaEngine:
@@ -155,7 +137,7 @@ class ChromaEngine:
         ids = [record.id for record in records]
         if self._sidecar is not None and output.multivector is not None:
             self._sidecar.put(ids, hashes, output.multivector)
-        old = self._metadata(list(self._derived.hashes(ids)))
+        old = self._collection.metadatas(ids)
         metadatas = [
             stored_metadata(record, output, row, hashes[row], old.get(record.id, {}))
             for row, record in enumerate(records)
@@ -167,7 +149,7 @@ class ChromaEngine:
             documents=[record.text for record in records],
             metadatas=metadatas,
         )
-        sparse = None if output.sparse is None else [unpacked(packed(vector)) for vector in output.sparse]
+        sparse = None if output.sparse is None else [unpacked(held[SPARSE]) for held in metadatas]
         self._derived.wrote(ids, hashes, sparse, output.dense)
         if self._sidecar is not None:
             new = dict(zip(ids, hashes, strict=True))
@@ -190,7 +172,7 @@ class ChromaEngine:
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Reads metadata, and looks beside it."""
-        held = self._metadata(ids)
+        held = self._collection.metadatas(ids)
         schema = await self.schema()
         lacking = {i for i in held if "sparse" in modes and SPARSE not in held[i]}
         if "dense" in modes and schema is not None and schema.dense_dim is None:
@@ -309,12 +291,6 @@ class ChromaEngine:
     async def close(self) -> None:
         """Closes everything."""
         self._collection.close()
-
-    def _metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for page in self._collection.some(ids, ["metadatas"]):
-            found.update((i, held or {}) for i, held in zip(page["ids"], page["metadatas"], strict=True))
-        return found
 
     def _check_sidecar(self, modes: Sequence[Mode]) -> None:
         if "multivector" in modes and self._sidecar is None:

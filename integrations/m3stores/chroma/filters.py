@@ -7,6 +7,7 @@ whole numbers too long for a float are looked for in the user's own fields, all 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from m3core import InvalidInput
@@ -25,10 +26,10 @@ from m3stores.chroma.metadata import (
 )
 from m3stores.filters import And, Exists, Expression, Not, Or, Range, Scalar
 
-Where = dict[str, Any]
+_Conditions = dict[str, Any]
 
 _MOST_CONDITIONS = 900  # SQLite refuses 985; a server that is asked 5000 dies of it
-_NEVER: Where = {"$and": [{"-": {"$in": [""]}}, {"-": {"$nin": [""]}}]}
+_NEVER: _Conditions = {"$and": [{"-": {"$in": [""]}}, {"-": {"$nin": [""]}}]}
 _BOUNDS = {"above": "$gt", "least": "$gte", "below": "$lt", "most": "$lte"}
 _OPPOSITE = {
     "$and": "$or",
@@ -42,7 +43,25 @@ _OPPOSITE = {
 }
 
 
-def chroma_where(expression: Expression) -> Where | None:
+@dataclass(frozen=True)
+class Where:
+    """A filter in Chroma's own terms.
+
+    Attributes:
+        where: of the metadata.
+        document: of the text.
+    """
+
+    where: dict[str, Any] | None = None
+    document: dict[str, Any] | None = None
+
+
+def where_arguments(filter: Where | None) -> dict[str, Any]:
+    """Of Chroma's methods; none is met by every record."""
+    return {} if filter is None else {"where": filter.where, "where_document": filter.document}
+
+
+def chroma_where(expression: Expression) -> _Conditions | None:
     """The filter for Chroma's `where`; `None` is met by every record.
 
     Raises:
@@ -68,7 +87,7 @@ def needs_helpers(expression: Expression) -> bool:
     return not isinstance(_where(expression, True), bool)
 
 
-def _where(expression: Expression, wanted: bool) -> Where | bool:
+def _where(expression: Expression, wanted: bool) -> _Conditions | bool:
     """The filter for records that meet the expression, or for those that do not; `True` is all, `False` none."""
     match expression:
         case Not():
@@ -89,10 +108,10 @@ def _where(expression: Expression, wanted: bool) -> Where | bool:
     return equals if wanted else _opposite(equals)
 
 
-def _joined(operator: str, parts: Sequence[Where | bool]) -> Where | bool:
+def _joined(operator: str, parts: Sequence[_Conditions | bool]) -> _Conditions | bool:
     """The parts under `$and` or `$or`, of which Chroma wants at least two."""
     neutral = operator == "$and"
-    joined: list[Where] = []
+    joined: list[_Conditions] = []
     for part in parts:
         if not isinstance(part, bool):
             joined += part.get(operator, [part])
@@ -103,22 +122,22 @@ def _joined(operator: str, parts: Sequence[Where | bool]) -> Where | bool:
     return joined[0] if len(joined) == 1 else {operator: joined}
 
 
-def _is(key: str, *kinds: str) -> Where:
+def _is(key: str, *kinds: str) -> _Conditions:
     return {kind(key): {"$in": list(kinds)}}
 
 
-def _range(key: str, expression: Range, wanted: bool) -> Where | bool:
+def _range(key: str, expression: Range, wanted: bool) -> _Conditions | bool:
     bounds = [(name, bound) for name in _BOUNDS if (bound := getattr(expression, name)) is not None]
     if len(bounds) != 1:
         raise InvalidInput(f"with Chroma a range has one bound; join two for {key!r} with And")
     [(name, bound)] = bounds
     operator = _BOUNDS[name] if wanted else _OPPOSITE[_BOUNDS[name]]
     of_list = largest(key) if name in ("above", "least") else smallest(key)
-    numbers: list[Where | bool] = [{field: {operator: order(bound)}} for field in (rank(key), of_list)]
+    numbers: list[_Conditions | bool] = [{field: {operator: order(bound)}} for field in (rank(key), of_list)]
     return _joined("$or", numbers if wanted else [*numbers, _opposite(_is(key, SINGLE_NUMBER, NUMBERS))])
 
 
-def _equals(key: str, values: Sequence[Scalar]) -> Where | bool:
+def _equals(key: str, values: Sequence[Scalar]) -> _Conditions | bool:
     single: dict[tuple[str, type], list[Scalar]] = {}  # Chroma wants one type in each $in
     for value in values:
         if isinstance(value, str | bool) or (isinstance(value, int) and abs(value) > MOST_EXACT):
@@ -130,7 +149,7 @@ def _equals(key: str, values: Sequence[Scalar]) -> Where | bool:
     return _joined("$or", [*among, _joined("$and", [_is(key, NUMBERS, LIST), _joined("$or", listed)])])
 
 
-def _opposite(where: Where | bool) -> Where | bool:
+def _opposite(where: _Conditions | bool) -> _Conditions | bool:
     """What meets all that a filter for equality does not."""
     if isinstance(where, bool):
         return not where
@@ -141,7 +160,7 @@ def _opposite(where: Where | bool) -> Where | bool:
     return {name: {_OPPOSITE[operator]: operand}}
 
 
-def _conditions(where: Where) -> Iterator[str]:
+def _conditions(where: _Conditions) -> Iterator[str]:
     """The fields that a filter asks, each as often as it does."""
     for name, inside in where.items():
         if isinstance(inside, list):

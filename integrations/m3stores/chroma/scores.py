@@ -12,6 +12,7 @@ from m3core.output import FloatArray
 from m3core.scoring import maxsim_scores
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived
+from m3stores.chroma.filters import where_arguments
 from m3stores.chroma.records import SPARSE, hash_of, unpacked
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Schema
@@ -30,8 +31,7 @@ class Scores:
 
     def matching(self, filter: Any) -> list[str]:
         """The ids of all records that a filter matches."""
-        arguments = filter.arguments() if filter is not None else {}
-        ids: list[str] = (self._collection.call("get", include=[], **arguments))["ids"]
+        ids: list[str] = self._collection.call("get", include=[], **where_arguments(filter))["ids"]
         return ids
 
     def best(
@@ -70,7 +70,7 @@ class Scores:
         """The scores of these records for one query by one mode."""
         if mode == "sparse":
             assert queries.sparse is not None
-            return (self._derived.index()).scores(queries.sparse[row], ids)
+            return self._derived.index().scores(queries.sparse[row], ids)
         values: Mapping[str, FloatArray]
         if mode == "dense":
             assert queries.dense is not None
@@ -121,9 +121,12 @@ class Scores:
         return unpacked(metadata[SPARSE])
 
     def _best_dense(self, queries: M3Output, limit: int, filter: Any) -> list[dict[str, float]]:
-        arguments = filter.arguments() if filter is not None else {}
         answer = self._collection.call(
-            "query", query_embeddings=queries.dense, n_results=limit, include=["distances"], **arguments
+            "query",
+            query_embeddings=queries.dense,
+            n_results=limit,
+            include=["distances"],
+            **where_arguments(filter),
         )
         half = 0.5 if self._collection.space() == "l2" else 1.0  # the square of a distance of unit vectors
         return [

@@ -74,8 +74,9 @@ class Calls:
             await settled(client.close())
 
     def _named(self, error: Exception, attempts: int) -> StoreError | InvalidInput:
-        status, said = _status(error), _message(error)
-        if status == 404 and not _is_of_qdrant(error):
+        status, own = _status(error), _message(error)
+        said = own if own is not None else getattr(error, "content", b"").decode(errors="replace")[:1000]
+        if status == 404 and own is None:
             return StoreError(f"what answers at {self._url} is no Qdrant server ({said}): check the url")
         if status == 404:
             return NotFound(f"Qdrant at {self._url} says: {said}")
@@ -153,23 +154,12 @@ def _is_lost(error: Exception) -> bool:
     return isinstance(error, ResponseHandlingException | OSError | EOFError)
 
 
-def _is_of_qdrant(error: Exception) -> bool:
-    """Whether the answer has the form of Qdrant's; over gRPC it has."""
-    content = getattr(error, "content", None)
-    if not isinstance(content, bytes):
-        return True
-    with suppress(ValueError, LookupError, TypeError):
-        return bool(json.loads(content)["status"]["error"])
-    return False
-
-
-def _message(error: Exception) -> str:
-    """What the server, or the client, has to say."""
+def _message(error: Exception) -> str | None:
+    """What the server, or the client, has to say; `None` if what answered is no Qdrant server."""
     content = getattr(error, "content", None)
     if not isinstance(content, bytes):
         details = getattr(error, "details", None)
         return str(details() if callable(details) else error)[:1000]
-    said = content.decode(errors="replace")
-    with suppress(ValueError, LookupError, TypeError):  # a proxy's page
-        said = str(json.loads(said)["status"]["error"])
-    return said[:1000]
+    with suppress(ValueError, LookupError, TypeError):
+        return str(json.loads(content)["status"]["error"])[:1000]
+    return None

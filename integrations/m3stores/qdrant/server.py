@@ -20,7 +20,7 @@ _PAYLOAD_BYTES = 8 << 20  # of a record; the largest multi-vector takes 22 MB of
 
 @dataclass
 class Known:
-    """What the engines of one store know of its collection, and of each other."""
+    """What the engines of one store know of its collection."""
 
     schema: Schema | None = None
 
@@ -147,7 +147,7 @@ class ServerEngine(QdrantEngine):
         self._known.schema = None
 
     async def close(self) -> None:
-        """Closes the client, and the other engines of the store with it."""
+        """Closes the client."""
         await self._calls.close()
 
     async def _call(self, method: str, **arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from llama_index.retrievers.m3.filters import filter_of
 from llama_index.retrievers.m3.nodes import node_of, record_of
 from m3core import Fusion, M3Encoder, Mode
 from m3stores import HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import as_encoder
+from m3stores.adapting import as_encoder, closed_on_error
 
 
 class M3Retriever(BaseRetriever):
@@ -115,15 +115,11 @@ class M3Retriever(BaseRetriever):
         steps = Settings.transformations if transformations is None else transformations
         nodes = run_transformations(documents, steps, in_place=False, show_progress=show_progress)
         texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
-        store = QdrantStore(collection, path=path)
-        try:
+        with closed_on_error(QdrantStore(collection, path=path)) as store:
             retriever = cls.from_store(store, encoder=encoder, **options)
             retriever._index.add(
                 [record_of(node) for node in nodes], texts=texts, modes=store_modes, show_progress=show_progress
             )
-        except BaseException:
-            store.close()
-            raise
         return retriever
 
     @classmethod
