@@ -28,9 +28,9 @@ class ChromaStore(HybridStore):
     """A hybrid collection in Chroma, on this disk or on a server.
 
     Chroma itself keeps and searches dense vectors only, unless it is Chroma Cloud. So the sparse vector of a record
-    travels in its metadata, and this process keeps an exact index of all of them in memory, about a kilobyte a record,
-    read from the collection when it is first needed (some seconds for 100,000 records). Multi-vectors are in an SQLite
-    file beside the collection.
+    travels in its metadata, and this process keeps an exact index of all of them in memory, about 3 kB a record of 100
+    tokens, read from the collection when it is first needed (10 seconds for 100,000 records). Multi-vectors are in an
+    SQLite file beside the collection.
 
     ```python
     from m3core import M3Encoder

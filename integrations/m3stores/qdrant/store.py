@@ -115,10 +115,10 @@ class QdrantStore(HybridStore):
         finished(self._engine.schema())  # so that a wrong url shows here
 
     def optimize(self) -> None:
-        """Builds the index of the dense vectors and tidies up: searches of 100,000 records get ten times as fast.
+        """Builds the index of the dense vectors and tidies up: searches of 100,000 records get five times as fast.
 
-        Takes minutes for as many, in a process of its own; the store waits for it. Searches are approximate afterwards,
-        with what was written later searched exactly.
+        Takes a minute for as many, in a process of its own; the store waits for it. Searches without a filter are
+        approximate afterwards, with what was written later searched exactly.
 
         Raises:
             InvalidInput: on a server, which does that by itself.
