@@ -13,8 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from m3core.cache import VectorCache
     from m3core.encoder import M3Encoder
     from m3core.errors import (
+        CacheWarning,
         CollectionLocked,
         CollectionMismatch,
         DownloadFailed,
@@ -54,6 +56,8 @@ _HOME = {
     "fuse": "scoring",
     "Token": "tokenizer",
     "TokenWeight": "tokenizer",
+    "VectorCache": "cache",
+    "CacheWarning": "errors",
     "CollectionLocked": "errors",
     "CollectionMismatch": "errors",
     "DownloadFailed": "errors",
@@ -75,6 +79,7 @@ __all__ = [
     "DBSF",
     "MODES",
     "RRF",
+    "CacheWarning",
     "CollectionLocked",
     "CollectionMismatch",
     "DownloadFailed",
@@ -99,6 +104,7 @@ __all__ = [
     "TruncationWarning",
     "UnknownTokensWarning",
     "UnsupportedMode",
+    "VectorCache",
     "WeightedSum",
     "compute_score",
     "fuse",

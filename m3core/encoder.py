@@ -1,38 +1,24 @@
 """`M3Encoder`: texts in, all three representations out, from one forward pass."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
+from m3core.cache import VectorCache
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.hub import locate
-from m3core.output import MODES, Fingerprint, FloatArray, M3Output, Mode, SparseVector
-from m3core.packing import IntArray, Pack, TokenBudget, run_packs
-from m3core.tokenizer import (
-    M3Tokenizer,
-    TextCounts,
-    Token,
-    TokenWeight,
-    check_text,
-    check_texts,
-    checked_length,
-    iter_texts,
-)
-
-if TYPE_CHECKING:
-    from m3core.backbones import Backbone
-    from m3core.heads import PackOutput
-
-_CPU_TOKENS, _ACCELERATOR_TOKENS = 2048, 32768
+from m3core.model import Advance, Model
+from m3core.output import MODES, Fingerprint, M3Output, Mode
+from m3core.recall import Recall
+from m3core.tokenizer import TextCounts, Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
 
 
 class M3Encoder:
@@ -59,6 +45,8 @@ class M3Encoder:
         score_weights: the model's weights for (dense, sparse, multi-vector) in the hybrid score.
         max_length: the longest text in tokens, special tokens included.
         fingerprint: identifies the model and the settings that change its vectors.
+        cache: where representations are kept, or `None`. May be set at any time.
+        arguments: what it was made with, by name; what makes another one like it.
     """
 
     def __init__(
@@ -72,7 +60,10 @@ class M3Encoder:
         instruction: str | None = None,
         endpoint: str | None = None,
         revision: str | None = None,
+        token: str | None = None,
+        cache_folder: str | Path | None = None,
         batch_tokens: int | None = None,
+        cache: VectorCache | str | Path | None = None,
     ) -> None:
         """Loads a model, from the hub's cache or the network if it is not a directory.
 
@@ -85,7 +76,10 @@ class M3Encoder:
             instruction: put before each query, as some models want it; bge-m3, m3e and m3-mini want none.
             endpoint: the address of a model hub or mirror; `None` takes `HF_ENDPOINT`, or else the public hub.
             revision: a hub branch, tag or commit.
+            token: for private repositories; `None` takes `HF_TOKEN`, or what `hf auth login` left.
+            cache_folder: where downloaded models are kept; `None` takes `HF_HUB_CACHE`, or else the hub's usual place.
             batch_tokens: the most tokens to put through the model at once; halves by itself when memory runs out.
+            cache: a `VectorCache`, or the file of one, so that no text is encoded twice; `None` is no cache.
 
         Raises:
             ModelNotFound: no such directory or repository.
@@ -93,23 +87,29 @@ class M3Encoder:
             InvalidModel: the directory is incomplete, damaged, or of an unsupported kind.
             InvalidInput: an argument that cannot be used.
         """
-        located = locate(str(model), revision=revision, endpoint=endpoint)
+        self.arguments: dict[str, Any] = {
+            "model": str(model),
+            "device": device,
+            "dtype": dtype,
+            "max_length": max_length,
+            "normalize": normalize,
+            "instruction": instruction,
+            "endpoint": endpoint,
+            "revision": revision,
+            "token": token,
+            "cache_folder": cache_folder,
+            "batch_tokens": batch_tokens,
+            "cache": str(cache) if isinstance(cache, Path) else cache,
+        }
+        located = locate(str(model), revision=revision, endpoint=endpoint, token=token, cache_folder=cache_folder)
         checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
         self.max_length = checked_length(max_length, checkpoint.max_length)
         if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
             raise InvalidInput(f"batch_tokens must be a whole number from 1, not {batch_tokens!r}")
         if instruction is not None:
             check_text(instruction, "instruction")
-
-        from m3core.backbones.torch import TorchBackbone, choose_device, choose_dtype
-        from m3core.weights import load_body, load_heads
-
-        target = choose_device(device)
-        self._tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
-        body = load_body(checkpoint, choose_dtype(dtype, target), target)
-        self._tokenizer.check_fits(body.config.vocab_size)
-        self._backbone: Backbone = TorchBackbone(body, checkpoint)
-        self._heads = load_heads(checkpoint, self._backbone, self._tokenizer.special_ids, normalize)
+        self.cache = VectorCache(cache) if isinstance(cache, str | Path) else cache
+        self._model = Model(checkpoint, device=device, dtype=dtype, normalize=normalize, batch_tokens=batch_tokens)
         self.modes: tuple[Mode, ...] = checkpoint.modes
         self.score_weights = checkpoint.score_weights
         self.fingerprint = Fingerprint(
@@ -117,15 +117,13 @@ class M3Encoder:
             revision=checkpoint.revision,
             modes=self.modes,
             dense_dim=checkpoint.hidden_size,
-            multivector_dim=None if self._heads.multivector is None else len(self._heads.multivector[1]),
+            multivector_dim=self._model.multivector_dim,
             pooling=checkpoint.pooling,
-            normalize=self._heads.normalize,
+            normalize=self._model.normalize,
             max_length=self.max_length,
             instruction=instruction,
         )
         self._checkpoint = checkpoint
-        self._budget = TokenBudget(batch_tokens or (_CPU_TOKENS if target.type == "cpu" else _ACCELERATOR_TOKENS))
-        self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
 
     def __repr__(self) -> str:
@@ -135,12 +133,12 @@ class M3Encoder:
     @property
     def device(self) -> str:
         """Where the model runs."""
-        return str(self._backbone.device)
+        return str(self._model.backbone.device)
 
     @property
     def dtype(self) -> str:
         """What it computes in."""
-        return str(self._backbone.dtype).removeprefix("torch.")
+        return str(self._model.backbone.dtype).removeprefix("torch.")
 
     def encode_documents(
         self,
@@ -233,7 +231,9 @@ class M3Encoder:
         Raises:
             InvalidInput: not a str, or not valid Unicode.
         """
-        return self._tokens(text)[0]
+        tokens, tokenized = self._model.tokenizer.tokens(check_text(text, "text"), self.max_length)
+        self._warn(tokenized.counts, self.max_length, stacklevel=3)
+        return tokens
 
     def token_weights(self, text: str) -> list[TokenWeight]:
         """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.
@@ -245,16 +245,9 @@ class M3Encoder:
             UnsupportedMode: the model has no sparse mode.
         """
         self._checked_modes(["sparse"])
-        tokens, token_ids = self._tokens(text)
-        pack = Pack(np.array([0]), token_ids, np.array([len(token_ids)]))
-        with self._lock:
-            weights = self._heads.token_weights(self._backbone.forward(pack), pack)[1:-1]
-        return [TokenWeight(t.token, t.id, t.start, t.end, float(w)) for t, w in zip(tokens, weights, strict=True)]
-
-    def _tokens(self, text: str) -> tuple[list[Token], IntArray]:
-        tokens, tokenized = self._tokenizer.tokens(check_text(text, "text"), self.max_length)
-        tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=4)
-        return tokens, tokenized.token_ids[0]
+        weights, counts = self._model.token_weights(check_text(text, "text"), self.max_length)
+        self._warn(counts, self.max_length, stacklevel=3)
+        return weights
 
     def _instructed(self, texts: Iterable[str]) -> list[str]:
         instruction = self.fingerprint.instruction or ""
@@ -265,47 +258,42 @@ class M3Encoder:
     ) -> M3Output:
         wanted = self._checked_modes(modes)
         length = checked_length(max_length, self.max_length)
-        tokenized = self._tokenizer.tokenize(texts, length)
-        tokenized.counts.warn(length, self._checkpoint.languages, stacklevel=4)
         with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            return self._run(tokenized.token_ids, wanted, bar.update)
+            output, counts = self._represent(texts, wanted, length, bar.update)
+        self._warn(counts, length, stacklevel=4)
+        return output
 
     def _windows(
         self, texts: Iterator[object], modes: Sequence[Mode], max_length: int, progress: "partial[tqdm]", window: int
     ) -> Iterator[M3Output]:
-        counts = TextCounts()
+        total = TextCounts()
         with progress() as bar:
             while batch := list(islice(texts, window)):
-                tokenized = self._tokenizer.tokenize(check_texts(batch, first=counts.texts), max_length)
-                counts += tokenized.counts
-                yield self._run(tokenized.token_ids, modes, bar.update)
-        counts.warn(max_length, self._checkpoint.languages, stacklevel=3)
+                checked = check_texts(batch, first=total.texts)
+                output, counts = self._represent(checked, modes, max_length, bar.update)
+                total += counts
+                yield output
+        self._warn(total, max_length, stacklevel=3)
 
-    def _run(self, texts: Sequence[IntArray], modes: Sequence[Mode], advance: Callable[[int], object]) -> M3Output:
-        """All of `modes` for tokenized texts, in their order."""
-        dense = np.zeros((len(texts), self._checkpoint.hidden_size), dtype=np.float32)
-        sparse: list[SparseVector] = [_NO_WEIGHTS] * len(texts)
-        multivector: list[FloatArray] = [_NO_ROWS] * len(texts)
-        with self._lock:
-            for pack, result in run_packs(texts, self._budget, partial(self._forward, modes=modes)):
-                for row, member in enumerate(pack.members.tolist()):
-                    if result.sparse is not None:
-                        sparse[member] = result.sparse[row]
-                    if result.multivector is not None:
-                        multivector[member] = result.multivector[row]
-                if result.dense is not None:
-                    dense[pack.members] = result.dense
-                advance(len(pack.members))
-        return M3Output(
-            dense if "dense" in modes else None,
-            sparse if "sparse" in modes else None,
-            multivector if "multivector" in modes else None,
-            self.score_weights,
-            self.fingerprint,
-        )
+    def _represent(
+        self, texts: list[str], modes: Sequence[Mode], max_length: int, advance: Advance
+    ) -> tuple[M3Output, TextCounts]:
+        """All of `modes` for texts, from the cache as far as it has them. The counts of those know nothing but them."""
+        if self.cache is None:
+            return self._model.represent(texts, modes, max_length, self.fingerprint, advance)
+        counted = TextCounts()
 
-    def _forward(self, pack: Pack, modes: Sequence[Mode]) -> "PackOutput":
-        return self._heads.apply(self._backbone.forward(pack), pack, modes)
+        def encode(missing: list[str]) -> M3Output:
+            nonlocal counted
+            advance(len(texts) - len(missing))
+            output, counted = self._model.represent(missing, modes, max_length, self.fingerprint, advance)
+            return output
+
+        output = Recall(self.cache, self.fingerprint, self.dtype, max_length).output(texts, modes, encode)
+        return output, replace(counted, texts=len(texts))
+
+    def _warn(self, counts: TextCounts, max_length: int, *, stacklevel: int) -> None:
+        counts.warn(max_length, self._checkpoint.languages, stacklevel=stacklevel + 1)
 
     async def _in_worker(self, call: Callable[[], M3Output]) -> M3Output:
         if self._worker is None:
@@ -325,7 +313,3 @@ class M3Encoder:
                     "BAAI/bge-m3 and m3-mini have all three"
                 )
         return tuple(mode for mode in MODES if mode in wanted)
-
-
-_NO_WEIGHTS = SparseVector(np.zeros(0, np.int32), np.zeros(0, np.float32))
-_NO_ROWS: FloatArray = np.zeros((0, 0), np.float32)

@@ -59,3 +59,7 @@ class UnknownTokensWarning(M3Warning):
 
 class StoreWarning(M3Warning):
     """A store does its work, but not as well as it could."""
+
+
+class CacheWarning(M3Warning):
+    """A cache could not be read or written; the work was done without."""

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from m3core.errors import DownloadFailed, ModelNotFound
@@ -23,13 +24,23 @@ class Located:
     revision: str | None
 
 
-def locate(model: str, *, revision: str | None = None, endpoint: str | None = None, fetch: bool = True) -> Located:
+def locate(
+    model: str,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    cache_folder: str | Path | None = None,
+    fetch: bool = True,
+) -> Located:
     """Finds the model's directory, fetching it first if need be.
 
     Args:
         model: `"m3-mini"`, a directory, or a hub id such as `"BAAI/bge-m3"`.
         revision: a hub branch, tag or commit.
         endpoint: the hub's address; `None` takes `HF_ENDPOINT`, or else the public hub.
+        token: for private repositories; `None` takes the hub library's own.
+        cache_folder: where the files are kept; `None` takes the hub library's own place.
         fetch: whether to ask the hub; otherwise only its cache on this machine counts.
 
     Raises:
@@ -43,11 +54,18 @@ def locate(model: str, *, revision: str | None = None, endpoint: str | None = No
         return Located(path, path.resolve().name, None)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1 or "\\" in model:
         raise ModelNotFound(f"there is no directory {path}; give an existing one, a hub id or {MINI!r}")
-    directory = _fetch(model, revision, endpoint, fetch)
+    directory = _fetch(model, revision, endpoint, token, cache_folder, fetch)
     return Located(directory, model, directory.name)
 
 
-def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool) -> Path:
+def _fetch(
+    model: str,
+    revision: str | None,
+    endpoint: str | None,
+    token: str | None,
+    cache_folder: str | Path | None,
+    online: bool,
+) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -57,10 +75,11 @@ def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool)
     )
 
     unreachable: Exception | None = None
+    snapshot = partial(snapshot_download, model, revision=revision, cache_dir=cache_folder)
     try:
         if online:
             try:
-                info = HfApi(endpoint=endpoint).model_info(model, revision=revision, timeout=_TIMEOUT)
+                info = HfApi(endpoint=endpoint, token=token).model_info(model, revision=revision, timeout=_TIMEOUT)
             except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
                 raise
             except Exception as error:  # in one of many ways; the cache may still have it
@@ -69,9 +88,9 @@ def _fetch(model: str, revision: str | None, endpoint: str | None, online: bool)
                 names = {PurePosixPath(file.rfilename).name for file in info.siblings or ()}
                 safetensors = {"model.safetensors", "model.safetensors.index.json"} & names
                 patterns = [*_FILES, _SAFETENSORS if safetensors else _BIN]
-                return Path(snapshot_download(model, revision=revision, endpoint=endpoint, allow_patterns=patterns))
+                return Path(snapshot(endpoint=endpoint, token=token, allow_patterns=patterns))
         cached = [*_FILES, _SAFETENSORS]
-        return Path(snapshot_download(model, revision=revision, allow_patterns=cached, local_files_only=True))
+        return Path(snapshot(allow_patterns=cached, local_files_only=True))
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise ModelNotFound(

@@ -1,25 +1,70 @@
-"""`LazyEncoder`: an encoder that loads when it is first needed."""
+"""`LazyEncoder`: an encoder that loads when it is first needed, one for all that want the same."""
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
+from m3core.cache import VectorCache
 from m3core.encoder import M3Encoder
-from m3core.output import M3Output
+from m3core.output import MODES, M3Output, Mode, SparseVector
+
+_HANDED_OVER = 2**31  # bytes; 2048 texts of 250 tokens with bge-m3 in all modes, which go to disk beyond a few MB
+
+
+class _Shared:
+    """One encoder, and who uses it."""
+
+    def __init__(self, arguments: dict[str, Any], encoder: M3Encoder | None = None) -> None:
+        self.arguments = arguments
+        self.users: weakref.WeakSet[LazyEncoder] = weakref.WeakSet()
+        self.encoder = encoder
+        self.lock = threading.Lock()
+
+    def wanted(self) -> list[tuple[Mode, ...]]:
+        """What each of its users wants, but for those that leave it open."""
+        return [user.modes for user in self.users if user.modes]
 
 
 class LazyEncoder:
-    """Holds the arguments of an `M3Encoder`, and loads it at most once, whichever thread asks first.
+    """Stands for an `M3Encoder`, which is loaded at most once, whichever thread asks first.
+
+    All that stand for one of the same arguments share it. And they share its forward passes: where one of them wants
+    dense vectors and another sparse ones, both are made for the text that either comes with first, and the other's wait
+    in a cache, in the encoder's own or else in a temporary one. That is how a framework which asks twice gets one pass.
 
     Can be pickled, unlike an encoder; the copy loads its own.
+
+    Attributes:
+        modes: what this one wants; none for one that asks the encoder itself.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, modes: Sequence[Mode] = ("dense",), **arguments: Any) -> None:
         """Takes what `M3Encoder` takes, by name."""
-        self._arguments = arguments
-        self._encoder: M3Encoder | None = None
-        self._lock = threading.Lock()
+        key = tuple(sorted((name, str(v) if name == "model" else v) for name, v in arguments.items() if v is not None))
+        with _REGISTRY_LOCK:
+            self._shared = _REGISTRY.get(key) or _Shared(arguments)
+            _REGISTRY[key] = self._shared
+        self.modes = tuple(modes)
+        self._shared.users.add(self)
+
+    @classmethod
+    def of(cls, encoder: M3Encoder, modes: Sequence[Mode] = ("dense",)) -> Self:
+        """Stands for an encoder that is there already."""
+        lazy = cls.__new__(cls)
+        lazy._shared = _Shared(encoder.arguments, encoder)
+        lazy.modes = tuple(modes)
+        lazy._shared.users.add(lazy)
+        return lazy
+
+    def wanting(self, modes: Sequence[Mode]) -> Self:
+        """Another one for the same encoder, which wants these modes."""
+        other = type(self).__new__(type(self))
+        other._shared = self._shared
+        other.modes = tuple(modes)
+        other._shared.users.add(other)
+        return other
 
     def get(self) -> M3Encoder:
         """The encoder.
@@ -27,35 +72,60 @@ class LazyEncoder:
         Raises:
             M3Error: as `M3Encoder` does.
         """
-        with self._lock:
-            if self._encoder is None:
-                self._encoder = M3Encoder(**self._arguments)
-            return self._encoder
+        shared = self._shared
+        with shared.lock:
+            if shared.encoder is None:
+                shared.encoder = M3Encoder(**shared.arguments)
+            if shared.encoder.cache is None and len(shared.wanted()) > 1:  # one's pass makes what another wants
+                shared.encoder.cache = VectorCache(max_bytes=_HANDED_OVER)
+            return shared.encoder
 
     async def aget(self) -> M3Encoder:
         """The encoder, loaded without blocking the event loop."""
-        return await asyncio.to_thread(self.get) if self._encoder is None else self._encoder
+        return await asyncio.to_thread(self.get)
 
-    def dense(self, texts: Sequence[str], *, queries: bool = False, show_progress: bool = False) -> list[list[float]]:
-        """Dense vectors as lists, as frameworks want them, of documents or queries."""
+    def encode(self, texts: Sequence[str], *, queries: bool = False, show_progress: bool = False) -> M3Output:
+        """The representations of documents or queries, at least by the modes that this one wants.
+
+        Raises:
+            M3Error: as `M3Encoder.encode_documents` does.
+        """
         encoder = self.get()
         encode = encoder.encode_queries if queries else encoder.encode_documents
-        return _lists(encode(texts, modes=["dense"], show_progress=show_progress))
+        return encode(texts, modes=self._together(encoder), show_progress=show_progress)
 
-    async def adense(self, texts: Sequence[str], *, queries: bool = False) -> list[list[float]]:
-        """`dense` without blocking the event loop."""
+    async def aencode(self, texts: Sequence[str], *, queries: bool = False) -> M3Output:
+        """`encode` without blocking the event loop."""
         encoder = await self.aget()
         encode = encoder.aencode_queries if queries else encoder.aencode_documents
-        return _lists(await encode(texts, modes=["dense"]))
+        return await encode(texts, modes=self._together(encoder))
+
+    def _together(self, encoder: M3Encoder) -> list[Mode]:
+        others = {mode for modes in self._shared.wanted() for mode in modes if mode in encoder.modes}
+        return [mode for mode in MODES if mode in self.modes or mode in others]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self._arguments
+        """With a cache on disk, the copy makes for it what the others here want."""
+        modes = set(self.modes)
+        if self._shared.arguments.get("cache") is not None:
+            modes.update(*self._shared.wanted())
+        return {"modes": [mode for mode in MODES if mode in modes], **self._shared.arguments}
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
         self.__init__(**arguments)  # type: ignore[misc]
 
 
-def _lists(output: M3Output) -> list[list[float]]:
+_REGISTRY: weakref.WeakValueDictionary[tuple[tuple[str, Any], ...], _Shared] = weakref.WeakValueDictionary()
+_REGISTRY_LOCK = threading.Lock()
+
+
+def dense_lists(output: M3Output) -> list[list[float]]:
+    """Dense vectors as frameworks want them."""
     assert output.dense is not None
-    vectors: list[list[float]] = output.dense.tolist()
-    return vectors
+    return [vector.tolist() for vector in output.dense]  # row by row, so that other threads get their turn
+
+
+def sparse_lists(output: M3Output) -> list[tuple[list[int], list[float]]]:
+    """Sparse vectors as frameworks want them: token ids and weights."""
+    vectors: Sequence[SparseVector] = output.sparse or ()
+    return [(vector.indices.tolist(), vector.values.tolist()) for vector in vectors]

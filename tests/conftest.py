@@ -1,9 +1,12 @@
+import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from store_home import Home
+from store_kinds import KINDS, Kind, Open
 from tiny import save_m3, save_m3e
 from transformers.utils import logging
 
@@ -62,3 +65,22 @@ def eval_set() -> Callable[[str], Path]:
         return Path(folder) / name
 
     return find
+
+
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.name)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kind, Open]]:
+    """Each kind of store in turn, with whatever it needs running."""
+    kind: Kind = request.param
+    for package in kind.needs:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{kind.name} needs {package}")
+    with kind.place(tmp_path_factory.mktemp("stores")) as opens:
+        yield kind, opens
+
+
+@pytest.fixture
+def home(place: tuple[Kind, Open]) -> Iterator[Home]:
+    """Room for one collection."""
+    home = Home(*place)
+    yield home
+    home.leave()

@@ -1,7 +1,8 @@
 """Counting what goes through the model, and how often the event loop gets its turn."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -55,3 +56,23 @@ async def counted_ticks() -> AsyncIterator[Ticks]:
         yield ticks
     finally:
         ticker.cancel()
+
+
+async def share_of_ticks(work: Callable[[], Awaitable[object]], *, seconds: float = 0.5) -> float:
+    """How many of its ticks a task that wants one every 10 ms gets while some work is done again and again."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        await work()
+    elapsed = time.perf_counter() - start
+    ticker.cancel()
+    return ticks / (elapsed / 0.01)

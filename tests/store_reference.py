@@ -109,12 +109,13 @@ class Reference:
         fusion: Fusion | None = None,
         rerank: bool = False,
         filter: dict | None = None,
+        ids: Sequence[str] | None = None,
         **_: object,
     ) -> "Pool":
         """The candidates for one query, scored in full. Takes what `HybridStore.search` takes."""
         query = rounded(query, self._half_queries)
-        ids = self.matching(filter)
-        texts = [self.kept[i] for i in ids]
+        matching = [i for i in self.matching(filter) if ids is None or i in set(ids)]
+        texts = [self.kept[i] for i in matching]
         held = texts[0].modes if texts else ()
         legs = modes or [mode for mode in held if mode != "multivector"] or held
         scored = [mode for mode in MODES if mode in legs or (rerank and mode == "multivector")]
@@ -125,9 +126,9 @@ class Reference:
             able = [n for n, text in enumerate(texts) if mode != "sparse" or shares_a_token(query, text)]
             proposed.update(sorted(able, key=lambda n, by=scores[mode]: -by[n])[:limit])
         chosen = sorted(proposed)
-        dense = {ids[n]: unit_vector(texts[n].dense[0]) for n in chosen} if "dense" in held else {}
+        dense = {matching[n]: unit_vector(texts[n].dense[0]) for n in chosen} if "dense" in held else {}
         pooled = {mode: by[chosen] for mode, by in scores.items()}
-        return Pool([ids[n] for n in chosen], pooled, fusion or WeightedSum(*query.score_weights), dense)
+        return Pool([matching[n] for n in chosen], pooled, fusion or WeightedSum(*query.score_weights), dense)
 
 
 class Pool:

@@ -47,34 +47,71 @@ def test_a_rag_example_answers_with_citations(name: str) -> None:
     assert sources[0][1].startswith("ai-teacher")
 
 
+@pytest.mark.parametrize("name", ["langchain_rag", "llama_index_rag"])
+def test_a_question_may_follow_another(name: str) -> None:
+    """By itself the second does not say what it is about."""
+    out = run(EXAMPLES / f"{name}.py", "--chat", "人工智能会取代教师吗？", "那乡村学校呢？", "--side", "pro")
+    _, first, second = out.split("问：")
+    for answer in (first, second):
+        assert "[1] ai-teacher-pro" in answer
+    assert "“那里的孩子面对的选择" in second
+
+
 def test_the_quotations_are_in_the_passages(mini, debate_texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     quoting = load("quoting", monkeypatch)
-    answer = quoting.quote(mini, "城市该收拥堵费吗？", debate_texts[:4])
-    for sentence, number in re.findall(r"“(.+)”\[(\d)\]", answer):
+    answer = list(quoting.quotes(mini, "城市该收拥堵费吗？", debate_texts[:4]))
+    assert len(answer) == 4
+    for sentence, number in re.findall(r"“(.+)”\[(\d)\]", "".join(answer)):
         assert sentence in debate_texts[int(number) - 1]
-    assert quoting.quote(mini, "问题", [])
+    assert list(quoting.quotes(mini, "问题", [])) == [quoting.NOTHING]
+    assert quoting.standalone("它呢？", [("甲？", "…"), ("乙？", "…")]) == "乙？ 它呢？"
 
 
 def test_langchain_takes_a_chat_model(mini, debate_texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rephrases what follows, answers from the best passages only, and streams."""
     from langchain_core.language_models import FakeListChatModel
 
-    from langchain_m3 import M3Retriever
+    from langchain_m3 import M3Reranker, M3Retriever
 
     example = load("langchain_rag", monkeypatch)
-    retriever = M3Retriever.from_texts(debate_texts[:8], encoder=mini, k=2)
-    found = example.build_chain(retriever, FakeListChatModel(responses=["会的[1]。"])).invoke("人工智能会取代教师吗？")
-    assert found["answer"] == "会的[1]。"
-    assert len(found["documents"]) == 2
-    assert example.numbered(found).startswith(f"[1] {found['documents'][0].page_content}")
+    retriever = M3Retriever.from_texts(debate_texts[:8], encoder=mini, k=4)
+    reranker = M3Reranker.from_encoder(mini, top_n=2)
+    question = "人工智能会取代教师吗？"
+    chain = example.build_chain(retriever, reranker, FakeListChatModel(responses=["会的[1]。"]))
+    found = chain.invoke({"question": question, "history": []})
+    assert (found["answer"], found["query"]) == ("会的[1]。", question)
+    scores = mini.encode_queries([question]).score(mini.encode_documents(debate_texts[:8]))[0]
+    assert [d.page_content for d in found["documents"]] == [debate_texts[i] for i in (-scores).argsort()[:2]]
+
+    model = FakeListChatModel(responses=["机器能代替乡村教师吗？", "不会[2]。"])
+    chain = example.build_chain(retriever, reranker, model)
+    parts = list(chain.stream({"question": "那乡村呢？", "history": [(question, "会的[1]。")]}))
+    assert "".join(part.get("query", "") for part in parts) == "机器能代替乡村教师吗？"
+    answer = [part["answer"] for part in parts if "answer" in part]
+    assert "".join(answer) == "不会[2]。"
+    assert len(answer) > 1
 
 
 def test_llama_index_takes_a_language_model(mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llama_index.core import StorageContext, VectorStoreIndex
     from llama_index.core.llms import MockLLM
 
-    from llama_index.retrievers.m3 import M3Retriever
+    from llama_index.embeddings.m3 import M3Embedding
+    from llama_index.vector_stores.m3 import M3VectorStore
+    from m3stores import QdrantStore
 
     example = load("llama_index_rag", monkeypatch)
-    retriever = M3Retriever.from_documents(example.read_documents()[:8], encoder=mini)
-    response = example.build_engine(retriever, mini, MockLLM()).query("人工智能会取代教师吗？")  # it repeats its prompt
-    assert "Source 1:" in str(response)
-    assert response.source_nodes[0].node.get_content().split("\n", 1)[1] in str(response)
+    embed_model = M3Embedding.from_encoder(mini)
+    context = StorageContext.from_defaults(vector_store=M3VectorStore(QdrantStore("test"), embed_model))
+    index = VectorStoreIndex.from_documents(
+        example.read_documents()[:8], storage_context=context, embed_model=embed_model
+    )
+    engine = example.build_engine(index, embed_model, llm=MockLLM())  # it repeats its prompt
+    response = engine.query("人工智能会取代教师吗？")
+    answer = "".join(response.response_gen)
+    assert "Source 1:" in answer
+    assert len(response.source_nodes) == 3
+    assert response.source_nodes[0].node.get_content().split("\n", 1)[1] in answer
+    history = [("人工智能会取代教师吗？", "会的[1]。")]
+    assert "那乡村呢？" in example.rephrased("那乡村呢？", history, MockLLM())
+    assert "会的[1]。" in example.rephrased("那乡村呢？", history, MockLLM())

@@ -1,4 +1,4 @@
-"""LangChain: embeddings and a hybrid retriever of the M3 families.
+"""LangChain: embeddings, vector store, hybrid retriever and reranker of the M3 families.
 
 from langchain_m3 import M3Retriever
 
@@ -14,6 +14,9 @@ except ImportError as error:
     raise MissingDependency("langchain_m3 needs langchain-core: pip install 'm3-retrieval[langchain]'") from error
 
 from langchain_m3.embeddings import M3Embeddings
+from langchain_m3.rerank import M3Reranker
 from langchain_m3.retrievers import M3Retriever
+from langchain_m3.sparse import M3SparseEmbeddings
+from langchain_m3.vectorstores import M3VectorStore
 
-__all__ = ["M3Embeddings", "M3Retriever"]
+__all__ = ["M3Embeddings", "M3Reranker", "M3Retriever", "M3SparseEmbeddings", "M3VectorStore"]

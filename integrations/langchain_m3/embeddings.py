@@ -1,16 +1,14 @@
 """`M3Embeddings`: the dense vectors of an M3 model for LangChain."""
 
-from typing import Any
-
 from langchain_core.embeddings import Embeddings
-from langchain_core.utils import from_env
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field
 
-from m3core import M3Encoder
-from m3core.lazy import LazyEncoder
+from m3core import M3Output
+from m3core.lazy import dense_lists
+from m3core.settings import EncoderSettings
 
 
-class M3Embeddings(BaseModel, Embeddings):
+class M3Embeddings(EncoderSettings, Embeddings):
     """Dense embeddings by a model of the M3 families, for whatever takes LangChain embeddings.
 
     ```python
@@ -22,46 +20,39 @@ class M3Embeddings(BaseModel, Embeddings):
     store.similarity_search("法国首都在哪里？", k=1)
     ```
 
-    The model loads with the first text. `encoder` gives it, with all its modes; `M3Retriever` uses them together.
+    All modes of one forward pass:
+
+    ```python
+    output = embeddings.encode(["巴黎是法国的首都。"])
+    output.dense, output.sparse, output.multivector
+    ```
+
+    Behind a mirror, on one device, with a cache that keeps what was encoded:
+
+    ```python
+    M3Embeddings(endpoint="https://hf-mirror.com", device="cuda:0", cache="vectors.sqlite", show_progress=True)
+    ```
+
+    The model loads with the first text. Components with the same settings share it: `M3SparseEmbeddings`, `M3Reranker`.
+    For hybrid retrieval take `M3Retriever` or `M3VectorStore`.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
-    model_name: str = Field(default_factory=from_env("M3_MODEL", default="BAAI/bge-m3"), alias="model")
-    """A hub id, a directory, or `"m3-mini"`. Also read from `M3_MODEL`."""
-    device: str | None = Field(default_factory=from_env("M3_DEVICE", default=None))
-    """Such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is. Also read from `M3_DEVICE`."""
-    dtype: str = "auto"
-    """`"auto"`, `"float32"` or `"bfloat16"`."""
-    max_length: int | None = None
-    """Cut texts at this many tokens; `None` takes the model's own limit."""
-    normalize: bool | None = None
-    """Whether vectors get unit length; `None` does as the model says."""
-    query_instruction: str | None = None
-    """Put before each query; the M3 families want none."""
-    endpoint: str | None = None
-    """The address of a model hub or mirror; `None` takes `HF_ENDPOINT`, or else the public hub."""
-    revision: str | None = None
-    """A hub branch, tag or commit."""
-    batch_tokens: int | None = None
-    """The most tokens to put through the model at once."""
-    show_progress: bool = False
-    """Whether `embed_documents` shows a progress bar."""
+    show_progress: bool = Field(default=False, description="Whether `embed_documents` shows a progress bar.")
 
-    _encoder: LazyEncoder = PrivateAttr()
+    def encode(self, texts: list[str], *, queries: bool = False) -> M3Output:
+        """All representations of texts, in one forward pass.
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Notes how to load the model."""
-        self._encoder = LazyEncoder(
-            model=self.model_name,
-            instruction=self.query_instruction,
-            **self.model_dump(exclude={"model_name", "query_instruction", "show_progress"}),
-        )
+        Args:
+            texts: any number of them.
+            queries: whether they are queries, and not documents.
 
-    @property
-    def encoder(self) -> M3Encoder:
-        """The encoder, loaded if need be."""
-        return self._encoder.get()
+        Returns:
+            An `M3Output` with `.dense`, `.sparse` and `.multivector`, as far as the model has them.
+        """
+        encode = self.encoder.encode_queries if queries else self.encoder.encode_documents
+        return encode(texts, show_progress=self.show_progress)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The dense vectors of texts.
@@ -72,7 +63,7 @@ class M3Embeddings(BaseModel, Embeddings):
         Returns:
             A vector for each.
         """
-        return self._encoder.dense(texts, show_progress=self.show_progress)
+        return dense_lists(self._encoder.encode(texts, show_progress=self.show_progress))
 
     def embed_query(self, text: str) -> list[float]:
         """The dense vector of a query.
@@ -83,12 +74,12 @@ class M3Embeddings(BaseModel, Embeddings):
         Returns:
             Its vector.
         """
-        return self._encoder.dense([text], queries=True)[0]
+        return dense_lists(self._encoder.encode([text], queries=True))[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """`embed_documents` without blocking the event loop."""
-        return await self._encoder.adense(texts)
+        return dense_lists(await self._encoder.aencode(texts))
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` without blocking the event loop."""
-        return (await self._encoder.adense([text], queries=True))[0]
+        return dense_lists(await self._encoder.aencode([text], queries=True))[0]

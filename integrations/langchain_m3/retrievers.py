@@ -9,12 +9,11 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from pydantic import ConfigDict, Field, InstanceOf
 
-from m3core import DBSF, RRF, InvalidInput, M3Encoder, Mode, WeightedSum
-from m3core.tokenizer import check_texts
-from m3stores import Hit, HybridStore, QdrantStore, Record, TextIndex
-from m3stores.adapting import RESERVED, as_encoder, closed_on_error, content_ids, own_metadata, visible_metadata
-
-_OVERRIDES = ("k", "candidates", "fusion", "rerank", "modes", "filter")
+from langchain_m3.documents import document_of, documents_of, records_of
+from langchain_m3.searching import OPTIONS, matched_tokens, merged
+from m3core import DBSF, RRF, M3Encoder, M3Output, Mode, SparseVector, WeightedSum
+from m3stores import Hit, HybridStore, QdrantStore, TextIndex
+from m3stores.adapting import RESERVED, EncoderLike, as_encoder, closed_on_error
 
 
 class M3Retriever(BaseRetriever):
@@ -35,6 +34,18 @@ class M3Retriever(BaseRetriever):
     With `path="./index"` the collection stays on disk, and
     `M3Retriever.from_store(QdrantStore("documents", path="./index"))` opens it again. The ranking is that of
     `M3Output.score`: the model's own weighted sum of all modes in the collection.
+
+    Why a document was found:
+
+    ```python
+    why = M3Retriever.from_store(retriever.store, include_scores=True, include_tokens=True)
+    document = why.invoke("法国首都在哪里？", k=1)[0]
+    document.metadata["_m3_scores"]     # {"score": …, "scores": {"dense": …, …}, "ranks": {"dense": 1, …}}
+    document.metadata["_m3_tokens"]     # {"法国": 0.21, "首都": 0.18, …}
+    ```
+
+    Any option of a call may be given when it is called: `k`, `candidates`, `fusion`, `weights`, `rerank`, `modes`,
+    `filter`, `score_threshold`. `ainvoke` leaves the event loop free.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -49,14 +60,26 @@ class M3Retriever(BaseRetriever):
     """How many documents each mode proposes; `None` means 5·k, but at least 50."""
     fusion: InstanceOf[WeightedSum] | InstanceOf[RRF] | InstanceOf[DBSF] | None = None
     """How the modes' scores become one; `None` means the weighted sum with the model's own weights."""
+    weights: tuple[float, float, float] | None = None
+    """For (dense, sparse, multi-vector) in the weighted sum, in place of `fusion`; `None` means the model's own."""
     rerank: bool | None = None
     """Whether multi-vectors score the candidates; `None` means where the collection has them."""
     modes: list[Mode] | None = None
     """Which modes propose candidates; `None` means dense and sparse, as far as the collection has them."""
     filter: Any = None
     """A dict on metadata such as `{"year": {"$gte": 2020}}` (see `m3stores.filters`), or the store's own filter."""
+    score_threshold: float | None = None
+    """The least fused score of a document."""
     include_scores: bool = False
     """Whether documents carry `metadata["_m3_scores"]`: the fused `score`, and `scores` and `ranks` by mode."""
+    include_tokens: bool = False
+    """Whether documents carry `metadata["_m3_tokens"]`: the tokens that match lexically, by what each adds to the
+    sparse score; where sparse vectors were searched."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuses options that do not go together."""
+        super().model_post_init(context)
+        merged(self._defaults, {})
 
     @classmethod
     def from_texts(
@@ -78,15 +101,7 @@ class M3Retriever(BaseRetriever):
         Raises:
             InvalidInput: not a list of texts, or metadata or ids of another number.
         """
-        listed = check_texts(texts)
-        about = [{} for _ in listed] if metadatas is None else list(metadatas)
-        named = [None] * len(listed) if ids is None else list(ids)
-        if not len(listed) == len(about) == len(named):
-            raise InvalidInput(f"{len(listed)} texts come with {len(about)} metadatas and {len(named)} ids")
-        for number, metadata in enumerate(about):
-            if not isinstance(metadata, Mapping):
-                raise InvalidInput(f"metadata {number} is a {type(metadata).__name__}, not a dict")
-        documents = [Document(t, metadata=dict(m), id=i) for t, m, i in zip(listed, about, named, strict=True)]
+        documents = documents_of(texts, metadatas, ids)
         return cls.from_documents(documents, **options)
 
     @classmethod
@@ -94,7 +109,7 @@ class M3Retriever(BaseRetriever):
         cls,
         documents: Iterable[Document],
         *,
-        encoder: M3Encoder | str | Path | None = None,
+        encoder: EncoderLike | None = None,
         collection: str = "documents",
         path: str | Path | None = None,
         store_modes: Sequence[Mode] | None = None,
@@ -105,7 +120,7 @@ class M3Retriever(BaseRetriever):
 
         Args:
             documents: any number of them; one without an id gets one made of its text and metadata.
-            encoder: an encoder, or the name of a model; `None` loads BAAI/bge-m3.
+            encoder: an `M3Encoder`, `M3Embeddings`, or where the model is; `None` loads BAAI/bge-m3.
             collection: the collection's name.
             path: the directory to keep it in; `None` keeps it in a temporary one while the retriever lives.
             store_modes: what to keep of `"dense"`, `"sparse"`, `"multivector"`; `None` means all that the model has.
@@ -118,23 +133,20 @@ class M3Retriever(BaseRetriever):
             CollectionLocked: the collection is open elsewhere.
             CollectionMismatch: the collection was made by another encoder.
         """
-        listed = list(documents)
-        made = content_ids((d.page_content for d in listed), (d.metadata for d in listed))
-        records = [
-            Record(d.id or i, d.page_content, own_metadata(d.metadata)) for d, i in zip(listed, made, strict=True)
-        ]
+        records = records_of(documents)
         with closed_on_error(QdrantStore(collection, path=path)) as store:
             retriever = cls.from_store(store, encoder=encoder, **options)
             retriever._index.add(records, modes=store_modes, show_progress=show_progress)
         return retriever
 
     @classmethod
-    def from_store(cls, store: HybridStore, *, encoder: M3Encoder | str | Path | None = None, **options: Any) -> Self:
+    def from_store(cls, store: HybridStore, *, encoder: EncoderLike | None = None, **options: Any) -> Self:
         """A retriever over a collection as it is.
 
         Args:
             store: an open one.
-            encoder: the one that made it, or where its model is; `None` loads that model by the collection's own word.
+            encoder: the one that made it, `M3Embeddings`, or where its model is; `None` loads that model by the
+                collection's own word.
             options: fields of the retriever, such as `k` and `filter`.
 
         Raises:
@@ -148,29 +160,42 @@ class M3Retriever(BaseRetriever):
     def _index(self) -> TextIndex:
         return TextIndex(self.encoder, self.store)
 
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OPTIONS}
+
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        (hits,) = self._index.search([query], **self._options(overrides))
-        return [self._document(hit) for hit in hits]
+        options = merged(self._defaults, overrides)
+        rerank, modes = options.pop("rerank"), options.pop("modes")
+        encoded, rerank = self._index.encode([query], rerank=rerank, modes=modes)
+        (hits,) = self.store.search(encoded, rerank=rerank, modes=modes, **options)
+        sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
+        return [self._document(hit, query, encoded, sparse) for hit in hits]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        (hits,) = await self._index.asearch([query], **self._options(overrides))
-        return [self._document(hit) for hit in hits]
+        options = merged(self._defaults, overrides)
+        rerank, modes = options.pop("rerank"), options.pop("modes")
+        encoded, rerank = await self._index.aencode([query], rerank=rerank, modes=modes)
+        (hits,) = await self.store.asearch(encoded, rerank=rerank, modes=modes, **options)
+        sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
+        return [self._document(hit, query, encoded, sparse) for hit in hits]
 
-    def _options(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(overrides) - set(_OVERRIDES))
-        if unknown:
-            raise InvalidInput(f"a call takes {', '.join(_OVERRIDES)}, not {', '.join(unknown)}")
-        return {name: getattr(self, name) for name in _OVERRIDES} | overrides
+    def _explains(self, query: M3Output) -> bool:
+        return self.include_tokens and query.sparse is not None
 
-    def _document(self, hit: Hit) -> Document:
-        metadata = visible_metadata(hit.metadata)
+    def _document(self, hit: Hit, query: str, encoded: M3Output, sparse: Mapping[str, Any]) -> Document:
+        document = document_of(hit)
         if self.include_scores:
-            metadata[RESERVED + "scores"] = {"score": hit.score, "scores": dict(hit.scores), "ranks": dict(hit.ranks)}
-        return Document(hit.text, metadata=metadata, id=hit.id)
+            scores = {"score": hit.score, "scores": dict(hit.scores), "ranks": dict(hit.ranks)}
+            document.metadata[RESERVED + "scores"] = scores
+        if self.include_tokens and encoded.sparse is not None and isinstance(sparse.get(hit.id), SparseVector):
+            tokens = matched_tokens(self.encoder, query, encoded.sparse[0], sparse[hit.id])
+            document.metadata[RESERVED + "tokens"] = tokens
+        return document
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         return LangSmithRetrieverParams(

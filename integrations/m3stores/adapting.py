@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from m3core import Fingerprint, InvalidInput, M3Encoder, ModelNotFound
 from m3core.hub import MINI
@@ -16,19 +16,41 @@ RESERVED = "_m3_"
 """How the keys begin under which an adapter keeps something of its own in a record's metadata."""
 
 
-def as_encoder(encoder: M3Encoder | str | Path | None, store: HybridStore) -> M3Encoder:
-    """The encoder itself, or the one of this model; `None` means the collection's own, or else BAAI/bge-m3.
+@runtime_checkable
+class HasEncoder(Protocol):
+    """A component of a framework that has an encoder, such as embeddings."""
+
+    @property
+    def encoder(self) -> M3Encoder:
+        """The encoder."""
+
+
+EncoderLike = M3Encoder | HasEncoder | str | Path
+"""An encoder, a component that has one, such as `M3Embeddings` or `M3Embedding`, or where the model is."""
+
+
+def as_encoder(encoder: object, store: HybridStore) -> M3Encoder:
+    """The encoder of what is `EncoderLike`; `None` means the one that made the collection, or else BAAI/bge-m3.
 
     Raises:
+        InvalidInput: something else, such as the embeddings of another package.
         ModelNotFound: the collection's own was a local directory.
         M3Error: as `M3Encoder` does.
     """
-    if isinstance(encoder, M3Encoder):
-        return encoder
-    if encoder is not None:
-        return M3Encoder(encoder)
-    fingerprint = store.schema.fingerprint if store.schema else None
-    return M3Encoder() if fingerprint is None else made_by(fingerprint)
+    match encoder:
+        case M3Encoder():
+            return encoder
+        case str() | Path():
+            return M3Encoder(encoder)
+        case None:
+            fingerprint = store.schema.fingerprint if store.schema else None
+            return M3Encoder() if fingerprint is None else made_by(fingerprint)
+        case HasEncoder() if isinstance(found := encoder.encoder, M3Encoder):
+            return found
+    raise InvalidInput(
+        "a hybrid collection needs all modes of an M3 model: give an M3Encoder, this package's embeddings, or where "
+        f"the model is, not {type(encoder).__name__}"
+    )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from m3core import CollectionMismatch, Fingerprint, M3Output, Mode, Record
+from m3core import CollectionMismatch, Fingerprint, M3Output, Mode, Record, UnsupportedMode
 from m3core.output import MODES
 
 
@@ -129,6 +129,17 @@ class Schema:
             f"collection {collection!r} was made by another encoder: {differing}. Use that encoder, or index the texts "
             f"anew into another collection{f' ({command})' if address else ''}"
         )
+
+    def check_mode(self, mode: Mode, collection: str) -> None:
+        """Refuses a mode that the records do not have.
+
+        Raises:
+            UnsupportedMode: names those that they have.
+        """
+        if mode not in self.modes:
+            raise UnsupportedMode(
+                f"collection {collection!r} has no {mode} representations; it has {', '.join(self.modes)}"
+            )
 
     def check_vectors(self, output: M3Output, modes: Sequence[Mode], collection: str) -> None:
         """Refuses vectors of other widths than the collection's.

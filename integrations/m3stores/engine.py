@@ -4,15 +4,18 @@ An engine's methods are coroutines. A blocking engine's never wait for anything 
 can run them without an event loop; an async engine's wait for its client. What a store does is written once, over both.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from m3core import M3Output, Mode, Record
-from m3core.output import FloatArray
 from m3stores.collection import Page, Schema
 from m3stores.filters import Expression
 
 T = TypeVar("T")
+
+GENTLY = ContextVar("GENTLY", default=False)
+"""Whether an event loop goes on meanwhile, so that an engine that holds up every thread should work in short turns."""
 
 
 class Engine(Protocol):
@@ -68,8 +71,8 @@ class Engine(Protocol):
     async def page(self, filter: Any, start: str | None, size: int, modes: Sequence[Mode]) -> Page:
         """The next records that a filter matches, with their representations by `modes`, if any."""
 
-    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """The dense vectors of these records, as far as they are there."""
+    async def vectors(self, ids: Sequence[str], mode: Mode) -> dict[str, Any]:
+        """The representations by one mode of these records, as far as they are there. The ids are distinct."""
 
     async def count(self, filter: Any) -> int:
         """How many records there are, of those that a filter of `translate` matches if it is not `None`."""
@@ -83,6 +86,9 @@ class Engine(Protocol):
 
     def is_native(self, filter: object) -> bool:
         """Whether this is a filter in the engine's own terms."""
+
+    def within(self, filter: Any, ids: Sequence[str]) -> Any:
+        """The filter of the records of these ids, of those that a filter of `translate` matches if it is not `None`."""
 
     async def candidates(
         self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any
@@ -102,6 +108,12 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Releases everything. May be called twice."""
+
+
+def gently(work: Callable[[], T]) -> T:
+    """What some work returns, done in short turns as far as its engine can; for a thread beside an event loop."""
+    GENTLY.set(True)  # in the context of this thread
+    return work()
 
 
 def finished(work: Coroutine[Any, Any, T]) -> T:

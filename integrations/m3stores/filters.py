@@ -11,7 +11,7 @@ compare as 64-bit floats, but only that whole number itself is equal to one beyo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from m3core import InvalidInput
@@ -83,6 +83,18 @@ def parse(filter: Mapping[str, object]) -> Expression:
         InvalidInput: an unknown operator or a value that it does not take; the message names both.
     """
     return _parse(filter, 0)
+
+
+def keys(expression: Expression) -> Iterator[tuple[str, ...]]:
+    """The fields that a filter asks, each as often as it does."""
+    match expression:
+        case Not():
+            yield from keys(expression.part)
+        case And() | Or():
+            for part in expression.parts:
+                yield from keys(part)
+        case _:
+            yield expression.key
 
 
 def _parse(filter: Mapping[str, object], depth: int) -> Expression:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, WeightedSum
-from m3core.output import MODES
+from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector, WeightedSum
+from m3core.output import MODES, FloatArray
 from m3stores.arguments import MOST, checked_ids, checked_modes, native_filter, number, whole
 from m3stores.checks import check_output, checked_records
 from m3stores.collection import Hit, Page, Schema
@@ -85,6 +85,15 @@ class Operations:
         found = await self.engine.read(wanted) if wanted and await self.engine.schema() is not None else {}
         return [found[i] for i in wanted if i in found]
 
+    async def vectors(self, ids: Sequence[str], mode: Mode) -> dict[str, FloatArray | SparseVector]:
+        wanted = list(dict.fromkeys(checked_ids(ids)))
+        schema = await self.engine.schema()
+        if schema is None:
+            return {}
+        schema.check_mode(mode, self.collection)
+        found = await self.engine.vectors(wanted, mode)
+        return {i: found[i] for i in wanted if i in found}
+
     async def count(self, filter: object = None) -> int:
         native = native_filter(self.engine, filter)
         return await self.engine.count(native) if await self.engine.schema() is not None else 0
@@ -110,6 +119,7 @@ class Operations:
         fusion: Fusion | None = None,
         rerank: bool = False,
         filter: object = None,
+        ids: Sequence[str] | None = None,
         score_threshold: float | None = None,
         mmr: float | None = None,
     ) -> list[list[Hit]]:
@@ -117,6 +127,8 @@ class Operations:
         most = min(max(_CANDIDATES_PER_HIT * k, _LEAST_CANDIDATES), MOST)
         limit = most if candidates is None else whole(candidates, "candidates", k)
         native = native_filter(self.engine, filter)
+        if ids is not None:
+            native = self.engine.within(native, checked_ids(ids))
         threshold, balance = number(score_threshold, "score_threshold"), number(mmr, "mmr", 0.0, 1.0)
         check_output(queries)
         schema = await self.engine.schema()

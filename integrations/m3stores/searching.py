@@ -44,10 +44,7 @@ def check_queries(plan: Plan, queries: M3Output, schema: Schema, collection: str
         CollectionMismatch: the queries come from another encoder.
     """
     for mode in plan.scored:
-        if mode not in schema.modes:
-            raise UnsupportedMode(
-                f"collection {collection!r} has no {mode} representations; it has {', '.join(schema.modes)}"
-            )
+        schema.check_mode(mode, collection)
         if mode not in queries.modes:
             raise UnsupportedMode(
                 f"the queries have no {mode} representation; they have {', '.join(queries.modes)}. Encode them "
@@ -130,7 +127,7 @@ async def _diverse(
     engine: Engine, pool: _Pool, order: list[int], fused: npt.NDArray[np.float64], plan: Plan
 ) -> list[int]:
     assert plan.mmr is not None
-    vectors = await engine.dense([pool.ids[i] for i in order])
+    vectors = await engine.vectors([pool.ids[i] for i in order], "dense")
     order = [i for i in order if pool.ids[i] in vectors]
     if not order:
         return []

@@ -7,10 +7,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record
+from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector
+from m3core.output import FloatArray
 from m3stores.arguments import checked_modes
 from m3stores.collection import Hit, Page, Schema
-from m3stores.engine import Engine, finished
+from m3stores.engine import Engine, finished, gently
 from m3stores.growing import Encode, Growing
 from m3stores.operations import Operations, legs
 
@@ -103,6 +104,17 @@ class HybridStore:
         """The records of these ids, in this order; ids that are not there are passed over."""
         return finished(self._operations.get(ids))
 
+    def vectors(self, ids: Sequence[str], mode: Mode) -> dict[str, FloatArray | SparseVector]:
+        """The representations of these records by one mode, by id; ids that are not there are passed over.
+
+        Returns:
+            Dense vectors `(d,)`, sparse vectors, or multi-vectors `(t, d)`, in the order of the ids.
+
+        Raises:
+            UnsupportedMode: the collection does not have the mode.
+        """
+        return finished(self._operations.vectors(ids, mode))
+
     def count(self, filter: object = None) -> int:
         """How many records there are, or how many a filter matches (as in `search`). Exact."""
         return finished(self._operations.count(filter))
@@ -144,6 +156,7 @@ class HybridStore:
         fusion: Fusion | None = None,
         rerank: bool = False,
         filter: object = None,
+        ids: Sequence[str] | None = None,
         score_threshold: float | None = None,
         mmr: float | None = None,
     ) -> list[list[Hit]]:
@@ -160,6 +173,7 @@ class HybridStore:
             fusion: `WeightedSum`, `RRF` or `DBSF`; `None` means the weighted sum with the model's own weights.
             rerank: whether multi-vectors score the candidates too.
             filter: a dict as `m3stores.filters` describes it, or a filter of the store's own.
+            ids: only these records, of those that the filter matches; ids that are not there do not matter.
             score_threshold: the least fused score of a hit.
             mmr: λ of maximal marginal relevance, by which the hits are chosen from the candidates and ordered: 1 goes
                 by score alone, 0 only by how a record's dense vector differs from those before. Relevance is the fused
@@ -182,6 +196,7 @@ class HybridStore:
                 fusion=fusion,
                 rerank=rerank,
                 filter=filter,
+                ids=ids,
                 score_threshold=score_threshold,
                 mmr=mmr,
             )
@@ -270,6 +285,11 @@ class HybridStore:
         records: list[Record] = await self._async("get", ids)
         return records
 
+    async def avectors(self, ids: Sequence[str], mode: Mode) -> dict[str, FloatArray | SparseVector]:
+        """`vectors`, async."""
+        vectors: dict[str, FloatArray | SparseVector] = await self._async("vectors", ids, mode)
+        return vectors
+
     async def acount(self, filter: object = None) -> int:
         """`count`, async."""
         count: int = await self._async("count", filter)
@@ -327,7 +347,7 @@ class HybridStore:
 
     async def _async(self, operation: str, *arguments: Any, **options: Any) -> Any:
         if self._async_engine is None or self._closed:  # a closed engine says so
-            return await asyncio.to_thread(partial(getattr(self, operation), *arguments, **options))
+            return await asyncio.to_thread(gently, partial(getattr(self, operation), *arguments, **options))
         loop = asyncio.get_running_loop()
         for other in [other for other in self._of_loops if other.is_closed()]:
             del self._of_loops[other]

@@ -4,11 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from m3core import CollectionMismatch, InvalidInput, M3Encoder, Mode, Record
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Mode, Record
 from m3stores.checks import checked_records
 from m3stores.collection import Hit
+from m3stores.engine import gently
 from m3stores.store import HybridStore
 
 _WINDOW, _ROWS = 1024, 2**18
@@ -59,13 +61,41 @@ class TextIndex:
             UnsupportedMode: the model does not have one of the modes.
             CollectionMismatch: the collection has other modes than `modes`.
         """
+        ids: list[str] = []
+        for portion, output in self._encoded(
+            records, texts=texts, modes=modes, total=total, show_progress=show_progress
+        ):
+            self.store.upsert(portion, output)
+            ids += [record.id for record in portion]
+        return ids
+
+    async def aadd(self, records: Iterable[Record], **options: Any) -> list[str]:
+        """`add` without blocking the event loop. Threads read the records, by turns, and encode and store them."""
+        ids: list[str] = []
+        portions = self._encoded(records, **options)
+        while (encoded := await asyncio.to_thread(next, portions, None)) is not None:
+            portion, output = encoded
+            # not aupsert: an async client would pack in the event loop
+            await asyncio.to_thread(gently, partial(self.store.upsert, portion, output))
+            ids += [record.id for record in portion]
+        return ids
+
+    def _encoded(
+        self,
+        records: Iterable[Record],
+        *,
+        texts: Iterable[str] | None = None,
+        modes: Sequence[Mode] | None = None,
+        total: int | None = None,
+        show_progress: bool = False,
+    ) -> Iterator[tuple[list[Record], M3Output]]:
+        """Portions of the records, with what they are to be stored with. See `add`."""
         kept = self.store.modes
         if modes is not None and kept and set(modes) != set(kept):
             raise CollectionMismatch(
                 f"collection {self.store.collection!r} keeps {', '.join(kept)}, and cannot be given other modes"
             )
         waiting: deque[Record] = deque()
-        ids: list[str] = []
         outputs = self.encoder.iter_encode(
             self._checked(records, texts, waiting),
             modes=modes if modes is not None else kept or None,
@@ -74,10 +104,7 @@ class TextIndex:
             window=self._window(modes or kept or self.encoder.modes),
         )
         for output in outputs:
-            portion = [waiting.popleft() for _ in range(len(output))]
-            self.store.upsert(portion, output)
-            ids += [record.id for record in portion]
-        return ids
+            yield [waiting.popleft() for _ in range(len(output))], output
 
     def _checked(self, records: Iterable[Record], texts: Iterable[str] | None, waiting: deque[Record]) -> Iterator[str]:
         """What to encode for each record. All that can be wrong with a record shows before it is encoded."""
@@ -106,7 +133,8 @@ class TextIndex:
         Args:
             queries: texts.
             rerank: whether multi-vectors score the candidates; `None` means where the collection has them.
-            options: of `HybridStore.search`: `k`, `modes`, `candidates`, `fusion`, `filter`, `score_threshold`, `mmr`.
+            options: of `HybridStore.search`: `k`, `modes`, `candidates`, `fusion`, `filter`, `ids`, `score_threshold`,
+                `mmr`.
 
         Returns:
             For each query its hits, best first. With the default options that is the ranking of `M3Output.score`.
@@ -115,14 +143,32 @@ class TextIndex:
             InvalidInput: an argument that cannot be used.
             UnsupportedMode: a mode that the collection does not have.
         """
-        rerank, wanted = self._plan(rerank, options.get("modes"))
-        return self.store.search(self.encoder.encode_queries(queries, modes=wanted), rerank=rerank, **options)
+        encoded, rerank = self.encode(queries, rerank=rerank, modes=options.get("modes"))
+        return self.store.search(encoded, rerank=rerank, **options)
 
     async def asearch(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
         """`search` without blocking the event loop."""
-        rerank, wanted = await asyncio.to_thread(self._plan, rerank, options.get("modes"))  # a server may be asked
-        encoded = await self.encoder.aencode_queries(queries, modes=wanted)
+        encoded, rerank = await self.aencode(queries, rerank=rerank, modes=options.get("modes"))
         return await self.store.asearch(encoded, rerank=rerank, **options)
+
+    def encode(
+        self, queries: Sequence[str], *, rerank: bool | None = None, modes: Sequence[Mode] | None = None
+    ) -> tuple[M3Output, bool]:
+        """What a search with these arguments needs: the queries' representations, and whether it reranks.
+
+        Raises:
+            InvalidInput: not a list of texts, or of modes.
+            UnsupportedMode: a mode that the model does not have.
+        """
+        reranked, wanted = self._plan(rerank, modes)
+        return self.encoder.encode_queries(queries, modes=wanted), reranked
+
+    async def aencode(
+        self, queries: Sequence[str], *, rerank: bool | None = None, modes: Sequence[Mode] | None = None
+    ) -> tuple[M3Output, bool]:
+        """`encode` without blocking the event loop."""
+        reranked, wanted = await asyncio.to_thread(self._plan, rerank, modes)  # a server may be asked
+        return await self.encoder.aencode_queries(queries, modes=wanted), reranked
 
     def _plan(self, rerank: bool | None, modes: Sequence[Mode] | None) -> tuple[bool, tuple[Mode, ...] | None]:
         """Whether to rerank, and which modes the queries need."""

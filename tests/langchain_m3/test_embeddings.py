@@ -1,6 +1,8 @@
 import pickle
+from pathlib import Path
 
 import pytest
+from counting import counted_passes
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
@@ -40,6 +42,30 @@ def test_the_fields_reach_the_encoder() -> None:
     assert encoder is embeddings.encoder
     assert (encoder.dtype, encoder.max_length) == ("float32", 16)
     assert (encoder.fingerprint.normalize, encoder.fingerprint.instruction) == (False, "query: ")
+
+
+def test_every_field_of_loading_reaches_the_encoder(tmp_path: Path) -> None:
+    settings = {"endpoint": "http://localhost:9", "revision": "v1", "batch_tokens": 512, "cache_folder": tmp_path}
+    embeddings = M3Embeddings(model="m3-mini", token="hf_secret", cache=tmp_path / "vectors.sqlite", **settings)
+    given = embeddings.encoder.arguments
+    assert {name: given[name] for name in settings} == settings | {"cache_folder": str(tmp_path)}
+    assert given["token"] == "hf_secret"
+    assert embeddings.encoder.cache.path == tmp_path / "vectors.sqlite"
+    assert "hf_secret" not in f"{embeddings!r} {embeddings.model_dump()} {embeddings.model_dump_json()}"
+
+
+def test_all_modes_of_one_pass(embeddings: M3Embeddings) -> None:
+    with counted_passes() as passes:
+        output = embeddings.encode(["一", "two"])
+        assert output.modes == ("dense", "sparse", "multivector")
+        assert embeddings.encode(["三"], queries=True).dense.tolist() == [embeddings.embed_query("三")]
+    assert passes.texts == 4
+
+
+def test_around_an_encoder(mini: M3Encoder) -> None:
+    embeddings = M3Embeddings.from_encoder(mini, show_progress=True)
+    assert embeddings.encoder is mini
+    assert (embeddings.model_name, embeddings.show_progress) == ("m3-mini", True)
 
 
 def test_unknown_fields_and_bad_texts_are_refused(embeddings: M3Embeddings) -> None:

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from counting import counted_passes, counted_ticks
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from pydantic import ValidationError
 from tiny import save_m3
 
-from langchain_m3 import M3Retriever
+from langchain_m3 import M3Embeddings, M3Retriever
 from m3core import RRF, CollectionLocked, CollectionMismatch, InvalidInput, M3Encoder, WeightedSum
 from m3stores import QdrantStore
 
@@ -168,3 +170,47 @@ def test_traces_say_what_was_used(retriever: M3Retriever) -> None:
     parameters = retriever._get_ls_params()
     assert parameters["ls_embedding_model"] == "m3-mini"
     assert parameters["ls_vector_store_provider"] == "QdrantStore"
+
+
+def test_weights_are_those_of_the_weighted_sum(mini: M3Encoder, retriever: M3Retriever) -> None:
+    query = "法国首都在哪里？"
+    scores = mini.encode_queries([query]).score(mini.encode_documents(TEXTS), weights=(0.2, 0.0, 1.0))[0]
+    found = retriever.invoke(query, k=4, weights=(0.2, 0.0, 1.0))
+    assert [d.metadata["_m3_scores"]["score"] for d in found] == pytest.approx(sorted(scores, reverse=True), abs=1e-3)
+    own = M3Retriever.from_store(retriever.store, encoder=mini, k=4, weights=(0.2, 0.0, 1.0))
+    assert [d.page_content for d in own.invoke(query)] == [d.page_content for d in found]
+    assert own.invoke(query, fusion=RRF())  # in place of the weights
+    with pytest.raises(InvalidInput, match="either weights"):
+        retriever.invoke(query, weights=(1, 1, 1), fusion=RRF())
+    with pytest.raises(ValidationError, match="either weights"):
+        M3Retriever(store=retriever.store, encoder=mini, weights=(1, 1, 1), fusion=RRF())
+
+
+def test_a_threshold_leaves_out_what_scores_less(retriever: M3Retriever) -> None:
+    best, second = retriever.invoke("法国首都在哪里？")
+    between = (best.metadata["_m3_scores"]["score"] + second.metadata["_m3_scores"]["score"]) / 2
+    assert len(retriever.invoke("法国首都在哪里？", score_threshold=between)) == 1
+
+
+async def test_matched_tokens_come_on_request(mini: M3Encoder, retriever: M3Retriever) -> None:
+    explaining = M3Retriever.from_store(
+        retriever.store, encoder=mini, include_tokens=True, include_scores=True, k=4, filter={"country": "Japan"}
+    )
+    query = "Tokyo, Japan?"
+    for found in (explaining.invoke(query), await explaining.ainvoke(query)):
+        by_text = {document.page_content: document.metadata for document in found}
+        tokens = by_text[TEXTS[1]]["_m3_tokens"]
+        assert {"Tokyo", "Japan"} <= set(tokens)
+        assert sum(tokens.values()) == pytest.approx(by_text[TEXTS[1]]["_m3_scores"]["scores"]["sparse"], rel=1e-3)
+        assert list(tokens.values()) == sorted(tokens.values(), reverse=True)
+        assert by_text[TEXTS[3]]["_m3_tokens"] == {}
+    assert "_m3_tokens" not in explaining.invoke(query, modes=["dense"])[0].metadata
+    assert "_m3_tokens" not in retriever.invoke(query)[0].metadata
+
+
+def test_embeddings_lend_their_encoder() -> None:
+    embeddings = M3Embeddings(model="m3-mini", max_length=99)
+    retriever = M3Retriever.from_texts(TEXTS, encoder=embeddings)
+    assert retriever.encoder is embeddings.encoder
+    with pytest.raises(InvalidInput, match="not DeterministicFakeEmbedding"):
+        M3Retriever.from_texts(TEXTS, encoder=DeterministicFakeEmbedding(size=6))

@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
-from langchain_tests.integration_tests import EmbeddingsIntegrationTests, RetrieversIntegrationTests
+from langchain_tests.integration_tests import (
+    EmbeddingsIntegrationTests,
+    RetrieversIntegrationTests,
+    VectorStoreIntegrationTests,
+)
 from langchain_tests.unit_tests import EmbeddingsUnitTests
+from store_home import Home
 
-from langchain_m3 import M3Embeddings, M3Retriever
+from langchain_m3 import M3Embeddings, M3Retriever, M3VectorStore
 from m3core import M3Encoder
 from m3stores import QdrantStore, Record, TextIndex
 
@@ -58,3 +63,14 @@ class TestM3Retriever(RetrieversIntegrationTests):
     @property
     def retriever_query_example(self) -> str:
         return "人工智能会取代教师吗？"
+
+
+KEPT = {"dense": ["dense"], "hybrid": ["dense", "sparse"], "hybrid reranked": ["dense", "sparse", "multivector"]}
+
+
+class TestM3VectorStore(VectorStoreIntegrationTests):
+    """In every kind of store, by every combination of modes."""
+
+    @pytest.fixture(params=KEPT)
+    def vectorstore(self, request: pytest.FixtureRequest, home: Home, mini: M3Encoder) -> M3VectorStore:
+        return M3VectorStore(home.open(), mini, store_modes=KEPT[request.param])

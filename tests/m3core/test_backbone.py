@@ -18,7 +18,7 @@ TEXTS = ["the one of me", "", "a <pad> b <pad>", "<pad>", "中国人 you", "the 
 
 
 def pack_of(encoder: M3Encoder, texts: list[str]) -> Pack:
-    ids = encoder._tokenizer.tokenize(texts, encoder.max_length).token_ids
+    ids = encoder._model.tokenizer.tokenize(texts, encoder.max_length).token_ids
     return Pack(np.arange(len(ids)), np.concatenate(ids), np.array([len(i) for i in ids]))
 
 
@@ -28,7 +28,7 @@ def test_packed_hidden_states_are_those_of_transformers(kind: str, request: pyte
     folder: Path = request.getfixturevalue(kind)
     encoder = M3Encoder(folder, dtype="float32", device="cpu")
     pack = pack_of(encoder, TEXTS if kind == "m3_dir" else ["the one", "", "中 国 a"])
-    packed = encoder._backbone.forward(pack)
+    packed = encoder._model.backbone.forward(pack)
     plain = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="eager").eval()
     for start, length in zip(pack.starts, pack.lengths, strict=True):
         ids = torch.from_numpy(pack.token_ids[start : start + length])[None]

@@ -66,8 +66,10 @@ def test_only_the_modes_asked_for_are_made(tiny_m3: M3Encoder) -> None:
 
 def test_one_forward_pass_gives_all_modes(tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    forward = tiny_m3._backbone.forward
-    monkeypatch.setattr(tiny_m3._backbone, "forward", lambda pack: passes.append(len(pack.token_ids)) or forward(pack))
+    forward = tiny_m3._model.backbone.forward
+    monkeypatch.setattr(
+        tiny_m3._model.backbone, "forward", lambda pack: passes.append(len(pack.token_ids)) or forward(pack)
+    )
     tiny_m3.encode_documents(["the one", "a", "me and you"])
     assert passes == [sum(len(tiny_m3.tokenize(t)) + 2 for t in ["the one", "a", "me and you"])]
 
@@ -212,9 +214,9 @@ expected = encoder.encode_documents(texts[:1], modes=["dense"]).dense[0]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (120 << 20), -1))
 output = encoder.encode_documents(texts, modes=["dense"])
-assert encoder._budget.tokens < 1 << 20, "memory never ran out"
+assert encoder._model._budget.tokens < 1 << 20, "memory never ran out"
 assert np.abs(output.dense - expected).max() < 1e-5
-print("survived with", encoder._budget.tokens)
+print("survived with", encoder._model._budget.tokens)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -229,6 +229,22 @@ def test_searches_of_more_than_a_few_records_use_chromas_own_index(monkeypatch: 
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in exact], abs=1e-5)
 
 
+@pytest.mark.parametrize("server", [False, True])
+def test_searches_among_thousands_of_ids_are_exact(server: bool, url: str, tmp_path: Path) -> None:
+    """More than Chroma takes at once, in a collection of so many records that its own index serves others."""
+    n = derived._FEW + 200
+    output, query = random_output(n, modes=("dense", "sparse")), random_output(1, seed=3, modes=("dense", "sparse"))
+    with ChromaStore("many-ids", **({"url": url} if server else {"path": tmp_path})) as store:
+        store.upsert(records(n), output)
+        ids = [f"doc {i}" for i in range(300, 40_000)]
+        for where, numbers in [(None, range(300, n)), ({"side": "pro"}, range(301, n, 2))]:
+            (hits,) = store.search(query, k=50, candidates=n, ids=ids, filter=where)
+            order = np.argsort(-query.score(output[list(numbers)])[0], kind="stable")[:50]
+            assert [hit.id for hit in hits] == [f"doc {numbers[i]}" for i in order]
+        assert store.search(query, ids=[]) == store.search(query, ids=["doc"]) == [[]]
+        store.drop()
+
+
 def made_by_another_program(path: Path, space: str) -> None:
     """As langchain-chroma does."""
     client = chromadb.PersistentClient(str(path))

@@ -7,8 +7,10 @@ import pytest
 from filtering import KEYS, bounds, filters, integers, matches, scalars, texts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from vectors import random_output, records
 
 from m3core import InvalidInput
+from m3stores.chroma import ChromaStore, Where
 from m3stores.chroma.filters import chroma_where, needs_helpers
 from m3stores.chroma.metadata import decode, encode
 from m3stores.filters import And, Or, Range, parse
@@ -242,3 +244,21 @@ def test_a_filter_that_never_holds_finds_nothing(collection) -> None:
 @pytest.mark.parametrize("asks", [{"a": "x"}, {"a": {"$gt": 1}}, {"$not": {"a": {"$exists": False}}}])
 def test_what_asks_anything_needs_the_helper_fields(asks: dict) -> None:
     assert needs_helpers(parse(asks))
+
+
+def test_a_filter_of_chromas_own_may_have_ids() -> None:
+    with ChromaStore("test") as store:
+        store.upsert(records(10), random_output(10))
+        ids = ("doc 1", "doc 2", "doc 3", "doc 3", "missing")
+        for where, found in [
+            (Where(ids=ids), {"doc 1", "doc 2", "doc 3"}),
+            (Where({"side": "pro"}, ids=ids), {"doc 1", "doc 3"}),
+            (Where(document={"$contains": "3"}, ids=ids), {"doc 3"}),
+            (Where(ids=()), set()),
+        ]:
+            assert store.count(where) == len(found)
+            assert {record.id for page in store.scroll(filter=where, size=2) for record in page.records} == found
+            assert {hit.id for hit in store.search(random_output(1), filter=where)[0]} == found
+            assert {h.id for h in store.search(random_output(1), filter=where, ids=["doc 3"])[0]} == found & {"doc 3"}
+        store.delete(filter=Where(ids=ids))
+        assert store.count() == 7

@@ -24,7 +24,7 @@ NESTED = [Record("nested", "text", {"a": {"b": [1, 2.5, None, "x", {"c": {}}]}, 
 
 def test_a_new_collection_is_empty(fresh: HybridStore) -> None:
     assert (fresh.schema, fresh.modes, fresh.count(), fresh.count({"a": 1})) == (None, (), 0, 0)
-    assert fresh.get(["x"]) == []
+    assert (fresh.get(["x"]), fresh.vectors(["x"], "dense")) == ([], {})
     assert fresh.search(made(2)) == [[], []]
     assert list(fresh.scroll(with_vectors=True)) == []
     assert (fresh.page().records, fresh.page().next) == ([], None)
@@ -289,6 +289,7 @@ def test_a_closed_store_says_so(home) -> None:
         lambda: store.modes,
         lambda: list(store.scroll()),
         lambda: store.get(["a"]),
+        lambda: store.vectors(["a"], "dense"),
         lambda: store.delete(["a"]),
         lambda: store.search(made(1)),
         lambda: store.upsert(records(1), made(1)),

@@ -33,6 +33,9 @@ async def test_every_operation_has_a_twin(home) -> None:
     ids = ["doc 3", "missing", "doc 1"]
     assert list(map(exact, await store.aget(ids))) == list(map(exact, store.get(ids)))
 
+    for mode in ALL:
+        assert str(await store.avectors(ids, mode)) == str(store.vectors(ids, mode))
+
     page, twin = store.page(size=9, filter=where), await store.apage(size=9, filter=where)
     assert (page.records, page.next is None) == (twin.records, twin.next is None)
     pages = [page async for page in store.ascroll(size=9, filter=where, with_vectors=True)]
@@ -42,7 +45,13 @@ async def test_every_operation_has_a_twin(home) -> None:
         for mode in ("sparse", "multivector"):
             assert str(getattr(page.output, mode)) == str(getattr(twin.output, mode))
 
-    for options in ({}, {"rerank": True, "k": 3}, {"filter": where, "mmr": 0.5}, {"modes": ["sparse"], "k": 100}):
+    for options in (
+        {},
+        {"rerank": True, "k": 3},
+        {"filter": where, "mmr": 0.5},
+        {"ids": ids},
+        {"modes": ["sparse"], "k": 100},
+    ):
         found = await store.asearch(queries, **options)
         assert found == store.search(queries, **options)
         for query, hits in zip(queries, found, strict=True):

@@ -9,6 +9,7 @@ from vectors import fingerprint, records
 
 from m3core import CollectionMismatch, InvalidInput, M3Output, Mode, Record, UnsupportedMode
 from m3stores import HybridStore
+from m3stores.engine import finished
 
 N = 100  # more than one page of `add_modes`
 NEW: list[Mode] = ["sparse", "multivector"]
@@ -113,6 +114,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(home, dense: HybridStore, r
     assert {hit.id for hit in dense.search(queries[0])[0]} <= set(reference_hits.ids)
     with pytest.raises(UnsupportedMode, match="has no sparse"):
         dense.search(queries, modes=["sparse"])
+    with pytest.raises(UnsupportedMode, match="has no sparse"):
+        dense.vectors(first.asked, "sparse")
+    assert finished(dense._engine.vectors(list(reference.records), "sparse")).keys() == set(first.asked)
     assert next(iter(dense.scroll(with_vectors=True))).output.modes == ("dense",)
 
     same = [reference.records[i] for i in first.asked[:2]]

@@ -204,6 +204,8 @@ def test_without_fingerprints_the_widths_are_compared(fresh: HybridStore) -> Non
         ({"modes": []}, "modes must be a list"),
         ({"filter": "pro"}, "a filter is a dict"),
         ({"filter": {"a": {"$near": 1}}}, r"unknown operator '\$near'"),
+        ({"ids": "doc 1"}, "ids must be a list"),
+        ({"ids": [1]}, "ids must be a list"),
         ({"fusion": "rrf"}, "fusion must be"),
         ({"score_threshold": float("nan")}, "score_threshold must be"),
         ({"mmr": 1.5}, "mmr must be between"),
@@ -222,8 +224,9 @@ def test_bad_arguments_are_refused(kept: HybridStore) -> None:
     for ids in ("doc 1", None, [1]):
         with pytest.raises(InvalidInput, match="ids must be a list"):
             kept.get(ids)
-    with pytest.raises(InvalidInput, match="ids must be a list"):
-        kept.delete("doc 1")
+    for call in (kept.delete, lambda ids: kept.vectors(ids, "dense")):
+        with pytest.raises(InvalidInput, match="ids must be a list"):
+            call("doc 1")
     with pytest.raises(InvalidInput, match="an empty filter would delete everything"):
         kept.delete(filter={})
     with pytest.raises(InvalidInput, match="size must be"):

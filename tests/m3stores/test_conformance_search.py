@@ -13,6 +13,12 @@ from m3stores import DBSF, RRF, HybridStore, WeightedSum
 
 Filled = tuple[HybridStore, Reference]
 
+
+def named(*numbers: int) -> list[str]:
+    """The ids of records."""
+    return [f"文 {number * 7919 % 10007}" for number in numbers]
+
+
 CONFIGURATIONS = {
     "dense": {"modes": ["dense"]},
     "sparse": {"modes": ["sparse"]},
@@ -29,6 +35,12 @@ OPTIONS = {
     "filter of lists": {"filter": {"$or": [{"tags": "t1"}, {"$not": {"year": {"$exists": True}}}]}},
     "filter of one": {"filter": {"number": 17}},
     "filter of none": {"filter": {"side": "neither"}},
+    "some ids": {"ids": [*named(*range(0, 300, 7)), "missing"], "k": 20, "candidates": 21},
+    "one id, twice": {"ids": named(17, 17)},
+    "ids, of which a filter matches some": {"ids": named(*range(40)), "filter": {"side": "pro"}, "candidates": 11},
+    "ids, of which a filter matches none": {"ids": named(16, 18), "filter": {"side": "pro"}},
+    "ids that are not there": {"ids": ["missing", "", "x" * 500, "7"]},
+    "no ids": {"ids": []},
     "weighted sum": {"fusion": WeightedSum(0.2, 1.5, 0.7)},
     "RRF": {"fusion": RRF(), "k": 30},
     "weighted RRF, few candidates": {"fusion": RRF(10, (1, 2, 3)), "k": 8, "candidates": 9},
@@ -38,6 +50,7 @@ OPTIONS = {
     "MMR, only what differs": {"mmr": 0.0, "k": 12, "candidates": 20},
     "MMR, only relevance": {"mmr": 1.0},
     "MMR by RRF": {"mmr": 0.6, "fusion": RRF(5), "filter": {"side": "con"}},
+    "MMR among ids": {"mmr": 0.5, "ids": named(*range(100, 160))},
     "MMR by DBSF": {"mmr": 0.4, "fusion": DBSF(), "k": 6},
 }
 
@@ -46,7 +59,7 @@ def record(number: int) -> Record:
     metadata = {"number": number, "side": "pro" if number % 2 else "con", "tags": [f"t{number % 4}", "all"]}
     if number % 3:
         metadata["year"] = 2000.5 + number % 7
-    return Record(f"文 {number * 7919 % 10007}", f"text {number}", metadata)
+    return Record(*named(number), f"text {number}", metadata)
 
 
 def filled(place: tuple[Kind, Open], n: int) -> Iterator[Filled]:
@@ -77,7 +90,8 @@ def test_a_search_is_that_of_the_reference(small: Filled, configuration: str, op
 
 @pytest.mark.parametrize("modes", [["multivector"], ["multivector", "dense"], ["sparse", "multivector"], list(ALL)])
 def test_multi_vectors_may_propose_candidates(small: Filled, modes: list) -> None:
-    check_search(*small, made(2, seed=8), modes=modes, k=8, candidates=9)
+    for options in ({}, {"ids": named(*range(50))}, {"ids": named(*range(50)), "filter": {"side": "con"}}):
+        check_search(*small, made(2, seed=8), modes=modes, k=8, candidates=9, **options)
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
@@ -99,6 +113,9 @@ def test_among_2100_records_too(large: Filled, configuration: str) -> None:
     queries, options = made(2, seed=10), CONFIGURATIONS[configuration]
     check_search(*large, queries, k=20, **options)
     check_search(*large, queries, k=10, candidates=10, filter={"number": {"$lt": 1500}, "tags": "t2"}, **options)
+    ids = named(*range(100, 5000))  # those from 2100 on are not there
+    check_search(*large, queries, k=10, candidates=10, ids=ids, **options)
+    check_search(*large, queries, k=10, candidates=10, ids=ids, filter={"number": {"$lt": 1500}}, **options)
 
 
 def test_2100_records_are_all_there(large: Filled) -> None:

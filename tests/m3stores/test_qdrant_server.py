@@ -146,6 +146,12 @@ def test_every_operation_has_an_async_twin_without_threads(server: Serving, monk
     asyncio.run(work())
 
 
+def test_many_queries_among_many_ids_fit_into_requests(server: Serving, store: QdrantStore) -> None:
+    queries, ids = random_output(16, seed=1), [f"doc {n}" for n in range(10_000)]
+    assert store.search(queries, ids=ids) == store.search(queries)
+    assert server.largest < 10 << 20
+
+
 async def test_the_event_loop_stays_free(server: Serving, store: QdrantStore) -> None:
     await store.acount()
     server.order("query", delay=0.2)

@@ -1,7 +1,8 @@
+import time
 from pathlib import Path
 
 import pytest
-from counting import counted_passes
+from counting import counted_passes, counted_ticks
 from vectors import random_output, records
 
 from m3core import CollectionMismatch, InvalidInput, M3Encoder, ModelNotFound, TruncationWarning, UnsupportedMode
@@ -46,6 +47,66 @@ def test_one_pass_for_a_query_in_all_modes(index: TextIndex) -> None:
 async def test_asearch_finds_the_same(index: TextIndex) -> None:
     index.add(numbered(WORDS))
     assert await index.asearch(["the", "me"], k=3) == index.search(["the", "me"], k=3)
+
+
+async def test_aadd_stores_the_same(index: TextIndex) -> None:
+    texts = [f"the {i}" for i in range(1500)]
+    ids = [record.id for record in numbered(texts)]
+    with QdrantStore("other") as store:
+        assert TextIndex(index.encoder, store).add(numbered(texts), modes=["dense", "sparse"]) == ids
+        async with counted_ticks() as ticks:
+            found = await index.aadd(
+                (record for record in numbered(texts)), texts=iter(texts), modes=["sparse", "dense"]
+            )
+        assert ticks.count > 5
+        assert found == ids
+        assert index.store.modes == store.modes == ("dense", "sparse")
+        assert index.store.get(ids) == store.get(ids)
+        for mode in store.modes:
+            assert str(index.store.vectors(ids, mode)) == str(store.vectors(ids, mode))
+
+
+async def test_aadd_blocks_the_event_loop_neither_by_the_source_nor_by_the_store(index: TextIndex, monkeypatch) -> None:
+    """Each of them takes its time."""
+
+    def slowly(work):
+        def slow(*arguments, **options):
+            time.sleep(0.2)
+            return work(*arguments, **options)
+
+        return slow
+
+    for method in ("schema", "write"):
+        monkeypatch.setattr(index.store._engine, method, slowly(getattr(index.store._engine, method)))
+    async with counted_ticks() as ticks:
+        start = time.monotonic()
+        await index.aadd(map(slowly(lambda record: record), numbered(["the"])))
+        elapsed = time.monotonic() - start
+    assert elapsed > 0.8
+    assert ticks.count > elapsed / 0.005 / 4
+
+
+async def test_aadd_leaves_what_came_before_an_error(index: TextIndex) -> None:
+    texts = [f"the {i}" for i in range(1024)]
+    with pytest.raises(InvalidInput, match="the text of record 'bad' is None"):
+        await index.aadd([*numbered(texts), Record("bad", None)])
+    assert index.store.count() == 1024
+    assert await index.aadd([]) == []
+    with pytest.raises(CollectionMismatch, match="cannot be given other modes"):
+        await index.aadd(numbered(WORDS), modes=["dense"])
+    with pytest.raises(TypeError):
+        await index.aadd(numbered(WORDS), mode=["dense"])
+
+
+async def test_aadd_warns_of_cut_texts(index: TextIndex) -> None:
+    with pytest.warns(TruncationWarning, match="2 of 1200 texts"):
+        await index.aadd(Record(str(i), "a " * (500 if i in (3, 1100) else 1)) for i in range(1200))
+
+
+async def test_aadd_to_a_server(tiny_m3: M3Encoder, server) -> None:
+    async with server.store() as store:
+        assert await TextIndex(tiny_m3, store).aadd(numbered(WORDS)) == [str(i) for i in range(len(WORDS))]
+        assert await store.acount() == len(WORDS)
 
 
 def test_other_texts_may_stand_for_the_records(index: TextIndex) -> None:

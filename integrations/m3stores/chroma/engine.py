@@ -1,13 +1,13 @@
 """The engine of Chroma: dense vectors in Chroma, sparse ones in its records' metadata, multi-vectors beside it."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from m3core import InvalidInput, M3Output, Mode, Record
-from m3core.output import FloatArray
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived, Known
 from m3stores.chroma.filters import Where, chroma_where, needs_helpers
@@ -18,11 +18,13 @@ from m3stores.chroma.records import SPARSE, hash_of, packed, record_of, stored_m
 from m3stores.chroma.scores import Scores
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Page, Schema
-from m3stores.engine import by_portions
+from m3stores.engine import GENTLY, by_portions
 from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata
 _BYTES = 8 << 20  # the most in one write
+_SHORT = {"upsert": 8, "delete": 200}  # records in a call that must not take long; a delete takes 5 ms and more for one
+_REST = {"upsert": 3.0, "update": 3.0, "delete": 6.0}  # for the event loop, by the time that it stood still
 
 
 class ChromaEngine:
@@ -129,7 +131,7 @@ class ChromaEngine:
         self._check_sidecar(output.modes)
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
-        for rows in by_portions(sizes, self._collection.at_a_time(), _BYTES):
+        for rows in by_portions(sizes, self._at_a_time("upsert"), _BYTES):
             with self._derived.turn():
                 self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
 
@@ -142,7 +144,7 @@ class ChromaEngine:
             stored_metadata(record, output, row, hashes[row], old.get(record.id, {}))
             for row, record in enumerate(records)
         ]
-        self._collection.call(
+        self._change(
             "upsert",
             ids=ids,
             embeddings=np.ones((len(ids), 1), dtype=np.float32) if output.dense is None else output.dense,
@@ -154,6 +156,21 @@ class ChromaEngine:
         if self._sidecar is not None:
             new = dict(zip(ids, hashes, strict=True))
             self._sidecar.forget({i: was for i in old if (was := hash_of(old[i])) != new[i]})
+
+    def _at_a_time(self, method: str) -> int:
+        """How many records a call takes."""
+        most = self._collection.at_a_time()
+        return min(most, _SHORT[method]) if self._holds_up() else most
+
+    def _change(self, method: str, **arguments: Any) -> None:
+        """A write. Chroma in this process lets no other thread run meanwhile, and so an event loop gets a rest."""
+        begun = time.perf_counter()
+        self._collection.call(method, **arguments)
+        if self._holds_up():
+            time.sleep(_REST[method] * (time.perf_counter() - begun))
+
+    def _holds_up(self) -> bool:
+        return GENTLY.get() and not self._shared
 
     async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
         """Adds sparse vectors to the metadata, and multi-vectors beside it."""
@@ -193,12 +210,15 @@ class ChromaEngine:
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes the records, and then what is beside them."""
-        most = self._collection.at_a_time()
         wanted = list(dict.fromkeys(ids))
+        if not self._shared:  # Chroma takes as long for what is not there
+            held = self._derived.hashes(wanted)
+            wanted = [i for i in wanted if i in held]
+        most = self._at_a_time("delete")
         for start in range(0, len(wanted), most):
             some = wanted[start : start + most]
             with self._derived.turn():
-                self._collection.call("delete", ids=some)
+                self._change("delete", ids=some)
                 self._derived.removed(some)
                 if self._sidecar is not None:
                     self._sidecar.remove(some)
@@ -234,9 +254,9 @@ class ChromaEngine:
         output = self._scores.gathered(held, modes, schema) if modes and schema is not None else None
         return Page(records, output, following)
 
-    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """Embeddings."""
-        return self._scores.dense(ids)
+    async def vectors(self, ids: Sequence[str], mode: Mode) -> dict[str, Any]:
+        """From where the mode is kept."""
+        return dict(self._scores.vectors(ids, mode))
 
     async def count(self, filter: Any) -> int:
         """Exact."""
@@ -258,6 +278,10 @@ class ChromaEngine:
     def is_native(self, filter: object) -> bool:
         """Whether it is a `Where`."""
         return isinstance(filter, Where)
+
+    def within(self, filter: Any, ids: Sequence[str]) -> Where:
+        """As one `Where`."""
+        return (filter or Where()).within(ids)
 
     async def candidates(
         self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any

@@ -7,7 +7,7 @@ whole numbers too long for a float are looked for in the user's own fields, all 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from m3core import InvalidInput
@@ -50,14 +50,21 @@ class Where:
     Attributes:
         where: of the metadata.
         document: of the text.
+        ids: of the records.
     """
 
     where: dict[str, Any] | None = None
     document: dict[str, Any] | None = None
+    ids: tuple[str, ...] | None = None
+
+    def within(self, ids: Sequence[str]) -> "Where":
+        """This filter, of records of these ids."""
+        held = None if self.ids is None else set(self.ids)
+        return replace(self, ids=tuple(i for i in dict.fromkeys(ids) if held is None or i in held))
 
 
 def where_arguments(filter: Where | None) -> dict[str, Any]:
-    """Of Chroma's methods; none is met by every record."""
+    """Of Chroma's methods, but for ids; none is met by every record."""
     return {} if filter is None else {"where": filter.where, "where_document": filter.document}
 
 

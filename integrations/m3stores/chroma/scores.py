@@ -2,7 +2,7 @@
 
 import heapq
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from m3core.output import FloatArray
 from m3core.scoring import maxsim_scores
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived
-from m3stores.chroma.filters import where_arguments
+from m3stores.chroma.filters import Where, where_arguments
 from m3stores.chroma.records import SPARSE, hash_of, unpacked
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Schema
 
-_PART = 256  # multi-vectors at a time
+_PART = 256  # records that are compared at a time
 _FEW = 500  # records that are compared one by one
 
 
@@ -29,13 +29,19 @@ class Scores:
         self._derived = derived
         self._sidecar = sidecar
 
-    def matching(self, filter: Any) -> list[str]:
+    def matching(self, filter: Where | None) -> list[str]:
         """The ids of all records that a filter matches."""
-        ids: list[str] = self._collection.call("get", include=[], **where_arguments(filter))["ids"]
-        return ids
+        ids, arguments = None if filter is None else filter.ids, where_arguments(filter)
+        if ids is not None and not any(arguments.values()):
+            return [i for page in self._collection.some(list(dict.fromkeys(ids)), []) for i in page["ids"]]
+        matched: list[str] = self._collection.call("get", include=[], **arguments)["ids"]
+        if ids is None:
+            return matched
+        wanted = set(ids)  # asked for both, Chroma takes milliseconds for each id
+        return [i for i in matched if i in wanted]
 
     def best(
-        self, queries: M3Output, mode: Mode, limit: int, filter: Any, among: Sequence[str] | None
+        self, queries: M3Output, mode: Mode, limit: int, filter: Where | None, among: Sequence[str] | None
     ) -> list[dict[str, float]]:
         """For each query the best records by one mode.
 
@@ -50,43 +56,53 @@ class Scores:
             assert queries.dense is not None
             if (exact := self._derived.exact()) is not None:
                 return [exact.best(query, limit, among) for query in queries.dense]
-            if among is not None and len(among) <= _FEW:  # where Chroma's index, which is approximate, may find too few
-                found = [self.of(queries, row, mode, among) for row in range(len(queries))]
-                return [_largest(scores, limit) for scores in found]
+            # Chroma's index, which is approximate, may find too few of a few; and it fails on an id that is gone
+            if filter is not None and among is not None and (filter.ids is not None or len(among) <= _FEW):
+                return self._compared(queries, mode, limit, among)
             return self._best_dense(queries, limit, filter)
         index = self._derived.index()
         if mode == "sparse":
             return [index.best(query, limit, among) for query in queries.sparse or ()]
-        best: list[dict[str, float]] = [{} for _ in range(len(queries))]
-        ids = list(index.hashes(among))
-        for start in range(0, len(ids), _PART):
-            if part := self._beside(ids[start : start + _PART]):
-                scored = maxsim_scores(queries.multivector or (), list(part.values()))
-                for row, scores in enumerate(scored):
-                    best[row].update(zip(part, scores.tolist(), strict=True))
-        return [_largest(scores, limit) for scores in best]
+        return self._compared(queries, mode, limit, list(index.hashes(among)))
 
     def of(self, queries: M3Output, row: int, mode: Mode, ids: Sequence[str]) -> dict[str, float]:
         """The scores of these records for one query by one mode."""
         if mode == "sparse":
             assert queries.sparse is not None
             return self._derived.index().scores(queries.sparse[row], ids)
-        values: Mapping[str, FloatArray]
+        (scores,) = self._scored(queries[row], mode, ids)
+        return scores
+
+    def vectors(self, ids: Sequence[str], mode: Mode) -> Mapping[str, FloatArray | SparseVector]:
+        """The representations of these records, as far as they are there."""
+        if mode == "sparse":
+            held = self._collection.metadatas(ids)
+            return {i: unpacked(metadata[SPARSE]) for i, metadata in held.items() if SPARSE in metadata}
+        return self._dense(ids) if mode == "dense" else self._beside(ids)
+
+    def _compared(self, queries: M3Output, mode: Mode, limit: int, ids: Sequence[str]) -> list[dict[str, float]]:
+        """For each query the best of these records; each one is scored."""
+        best: list[dict[str, float]] = [{} for _ in range(len(queries))]
+        for start in range(0, len(ids), _PART):
+            for row, scores in enumerate(self._scored(queries, mode, ids[start : start + _PART])):
+                best[row].update(scores)
+        return [_largest(scores, limit) for scores in best]
+
+    def _scored(self, queries: M3Output, mode: Mode, ids: Sequence[str]) -> list[dict[str, float]]:
+        """For each query the scores of these records, by dense vectors or by multi-vectors."""
+        held = self._dense(ids) if mode == "dense" else self._beside(ids)
+        if not held:
+            return [{} for _ in range(len(queries))]
+        scored: Iterable[FloatArray]
         if mode == "dense":
             assert queries.dense is not None
-            values = self.dense(ids)
-            if not values:
-                return {}
-            products = _similarity(np.stack(list(values.values())), queries.dense[row], self._collection.space())
-            return dict(zip(values, products.tolist(), strict=True))
-        assert queries.multivector is not None
-        values = self._beside(ids)
-        return dict(
-            zip(values, maxsim_scores([queries.multivector[row]], list(values.values()))[0].tolist(), strict=True)
-        )
+            vectors, space = np.stack(list(held.values())), self._collection.space()
+            scored = [_similarity(vectors, query, space) for query in queries.dense]
+        else:
+            scored = maxsim_scores(queries.multivector or (), list(held.values()))
+        return [dict(zip(held, scores.tolist(), strict=True)) for scores in scored]
 
-    def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """The dense vectors of these records, as far as they are there."""
+    def _dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
         if (exact := self._derived.exact()) is not None:
             return exact.get(ids)
         found: dict[str, FloatArray] = {}
@@ -120,7 +136,7 @@ class Scores:
             raise StoreError(f"record {identifier!r} has no sparse representation: index it anew, or delete it")
         return unpacked(metadata[SPARSE])
 
-    def _best_dense(self, queries: M3Output, limit: int, filter: Any) -> list[dict[str, float]]:
+    def _best_dense(self, queries: M3Output, limit: int, filter: Where | None) -> list[dict[str, float]]:
         answer = self._collection.call(
             "query",
             query_embeddings=queries.dense,

@@ -2,21 +2,19 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-import numpy as np
-
 from m3core import M3Output, Mode, Record, StoreError
-from m3core.output import FloatArray
 from m3stores.collection import Page, Schema
 from m3stores.engine import by_portions
 from m3stores.qdrant.layout import HASH, Layout
-from m3stores.qdrant.vectors import gathered, has_content, row_numbers, tokens
+from m3stores.qdrant.vectors import gathered, has_content, representation, row_numbers, tokens
 
 _POINTS, _BYTES = 256, 8 << 20  # the most in one write
 _IDS, _ID_BYTES = 1000, 40  # the most in one request, and what each takes
+_MULTIVECTORS = 64  # the most in one answer
 _ATTEMPTS = 5
 
 
@@ -39,8 +37,17 @@ class Models(Protocol):
     def of_content(self, hashes: Sequence[str]) -> Any:
         """The filter of points with these hashes."""
 
-    def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
-        """The filter of some points; if vectors are named, of those that lack one of them."""
+    def among(self, ids: Sequence[Any], filter: Any = None, without: Sequence[str] = ()) -> Any:
+        """The filter of some points.
+
+        Args:
+            ids: theirs.
+            filter: of those that this one matches too.
+            without: of those that lack one of these vectors.
+        """
+
+    def filter_bytes(self, filter: Any) -> int:
+        """What a filter takes in a request."""
 
 
 class QdrantEngine(ABC):
@@ -118,18 +125,18 @@ class QdrantEngine(ABC):
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
         """Scrolls over those of the points that have no such vector."""
-        lacking = self._models.among(self._ids(ids), [self._layout.vector(mode) for mode in modes])
+        lacking = self._models.among(self._ids(ids), without=[self._layout.vector(mode) for mode in modes])
         points, _ = await self._scroll(lacking, None, max(len(ids), 1), self._id_payload, False)
         return {self._id(point) for point in points}
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Retrieves a part of the payloads."""
         wanted = [HASH] if self._layout.id is None else [self._layout.id, HASH]
-        return {self._id(p): (p.payload or {}).get(HASH, "") for p in await self._points(ids, wanted, False)}
+        return {self._id(p): (p.payload or {}).get(HASH, "") async for p in self._points(ids, wanted, False)}
 
     async def read(self, ids: Sequence[str]) -> dict[str, Record]:
         """Retrieves payloads."""
-        records = [self._record(point) for point in await self._points(ids, True, False)]
+        records = [self._record(point) async for point in self._points(ids, True, False)]
         return {record.id: record for record in records}
 
     async def page(self, filter: Any, start: str | None, size: int, modes: Sequence[Mode]) -> Page:
@@ -144,11 +151,19 @@ class QdrantEngine(ABC):
             output = gathered(records, [_named(point.vector) for point in points], names, schema)
         return Page(records, output, None if following is None else str(following))
 
-    async def dense(self, ids: Sequence[str]) -> dict[str, FloatArray]:
-        """Retrieves vectors."""
-        name = self._layout.dense
-        points = await self._points(ids, self._id_payload, _selected([name]))
-        return {self._id(p): np.asarray(_named(p.vector)[name], dtype=np.float32) for p in points}
+    async def vectors(self, ids: Sequence[str], mode: Mode) -> dict[str, Any]:
+        """Retrieves vectors, and keeps of each answer only those."""
+        name = self._layout.vector(mode)
+        most = _MULTIVECTORS if mode == "multivector" else _IDS
+        return {
+            self._id(point): representation(held[name], mode)
+            async for point in self._points(ids, self._id_payload, _selected([name]), most)
+            if name in (held := _named(point.vector))
+        }
+
+    def within(self, filter: Any, ids: Sequence[str]) -> Any:
+        """With a condition on points' ids."""
+        return self._models.among(self._ids(ids), filter)
 
     async def candidates(
         self, queries: M3Output, modes: Sequence[Mode], limit: int, filter: Any
@@ -157,7 +172,8 @@ class QdrantEngine(ABC):
         wanted = [(row, mode, ()) for row in range(len(queries)) for mode in modes if has_content(queries, row, mode)]
         requests = [self._models.query(queries, row, mode, limit, filter, False) for row, mode, _ in wanted]
         found: list[dict[Mode, dict[str, float]]] = [{mode: {} for mode in modes} for _ in range(len(queries))]
-        for (row, mode, _), scored in zip(wanted, await self._answers(queries, wanted, requests), strict=True):
+        answers = await self._answers(queries, wanted, requests, self._models.filter_bytes(filter))
+        for (row, mode, _), scored in zip(wanted, answers, strict=True):
             found[row][mode] = scored
         return found
 
@@ -176,10 +192,17 @@ class QdrantEngine(ABC):
         return found
 
     async def _answers(
-        self, queries: M3Output, legs: Sequence[tuple[int, Mode, Sequence[str]]], requests: list[Any]
+        self,
+        queries: M3Output,
+        legs: Sequence[tuple[int, Mode, Sequence[str]]],
+        requests: list[Any],
+        filter_bytes: int = 0,
     ) -> list[dict[str, float]]:
         """The scores by requests, one for each (row, mode, ids); asked for in portions."""
-        sizes = [self._number_bytes * row_numbers(queries, row, [m]) + _ID_BYTES * len(ids) for row, m, ids in legs]
+        sizes = [
+            self._number_bytes * row_numbers(queries, row, [mode]) + _ID_BYTES * len(ids) + filter_bytes
+            for row, mode, ids in legs
+        ]
         answers: list[list[Any]] = []
         for portion in by_portions(sizes, _POINTS, _BYTES):
             answers += await self._query([requests[n] for n in portion])
@@ -188,12 +211,11 @@ class QdrantEngine(ABC):
             for (row, mode, _), points in zip(legs, answers, strict=True)
         ]
 
-    async def _points(self, ids: Sequence[str], payload: Any, vectors: Any) -> list[Any]:
+    async def _points(self, ids: Sequence[str], payload: Any, vectors: Any, most: int = _IDS) -> AsyncIterator[Any]:
         wanted = self._ids(ids)
-        points: list[Any] = []
-        for start in range(0, len(wanted), _IDS):
-            points += await self._retrieve(wanted[start : start + _IDS], payload, vectors)
-        return points
+        for start in range(0, len(wanted), most):
+            for point in await self._retrieve(wanted[start : start + most], payload, vectors):
+                yield point
 
     @property
     def _id_payload(self) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from m3core import M3Output, Mode, Record, SparseVector
 from m3stores.collection import Schema
 from m3stores.qdrant.layout import HASH, OURS, QdrantSettings
+from m3stores.qdrant.slices import PART, Place, part_of
 
 
 class EdgeModels:
@@ -63,10 +64,22 @@ class EdgeModels:
         unindexed = OURS.unindexed(self._settings.indexed, held)
         return [make(path, getattr(types, kind.title())) for path, kind in unindexed.items()]
 
+    def first_indexes(self) -> list[Any]:
+        """The updates that make the indexes of a new shard."""
+        numbers = self._edge.UpdateOperation.create_field_index(PART, self._edge.PayloadSchemaType.Integer)
+        return [numbers, *self.field_indexes()]
+
+    def of_parts(self, filter: Any, place: Place) -> Any:
+        """The filter of a slice's points."""
+        edge = self._edge
+        numbers = edge.RangeFloat(gte=place.first, lt=place.first + place.width)
+        return edge.Filter(must=[edge.FieldCondition(PART, range=numbers), filter])
+
     def point(self, record: Record, output: M3Output, row: int, content: str) -> Any:
-        """With the hash of its content."""
-        payload = {**OURS.payload(record), HASH: content}
-        return self._edge.Point(OURS.point_id(record.id), self._vectors(output, row), payload)
+        """With the hash of its content, and the number of its slice."""
+        point_id = OURS.point_id(record.id)
+        payload = {**OURS.payload(record), HASH: content, PART: part_of(point_id)}
+        return self._edge.Point(point_id, self._vectors(output, row), payload)
 
     def new_values(self, record_id: str, output: M3Output, row: int) -> Any:
         """Vectors for a point that is there."""
@@ -89,11 +102,16 @@ class EdgeModels:
         edge = self._edge
         return edge.Filter(must=[edge.FieldCondition(HASH, match=edge.MatchAny(list(hashes)))])
 
-    def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
-        """The filter of some points; if vectors are named, of those that lack one of them."""
+    def among(self, ids: Sequence[Any], filter: Any = None, without: Sequence[str] = ()) -> Any:
+        """The filter of some points. See `Models`."""
         edge = self._edge
         absent = [edge.Filter(must_not=[edge.HasVectorCondition(name)]) for name in without]
-        return edge.Filter(must=[edge.HasIdCondition(set(ids))], should=absent or None)
+        must = [edge.HasIdCondition(set(ids)), *([] if filter is None else [filter])]
+        return edge.Filter(must=must, should=absent or None)
+
+    def filter_bytes(self, filter: Any) -> int:
+        """There are no requests."""
+        return 0
 
     def _vectors(self, output: M3Output, row: int) -> dict[str, Any]:
         vectors: dict[str, Any] = {mode: getattr(output, mode)[row] for mode in output.modes}

@@ -161,11 +161,16 @@ class ServerModels:
         m = self._m
         return m.Filter(must=[m.FieldCondition(key=HASH, match=m.MatchAny(any=list(hashes)))])
 
-    def among(self, ids: Sequence[Any], without: Sequence[str] = ()) -> Any:
-        """The filter of some points; if vectors are named, of those that lack one of them."""
+    def among(self, ids: Sequence[Any], filter: Any = None, without: Sequence[str] = ()) -> Any:
+        """The filter of some points. See `Models`."""
         m = self._m
         absent = [m.Filter(must_not=[m.HasVectorCondition(has_vector=name)]) for name in without]
-        return m.Filter(must=[m.HasIdCondition(has_id=list(ids))], should=absent or None)
+        must = [m.HasIdCondition(has_id=list(ids)), *([] if filter is None else [filter])]
+        return m.Filter(must=must, should=absent or None)
+
+    def filter_bytes(self, filter: Any) -> int:
+        """As JSON, which is longer than by gRPC."""
+        return 0 if filter is None else len(filter.model_dump_json(exclude_none=True))
 
     def _vectors(self, output: M3Output, row: int) -> Any:
         return {self._layout.vector(mode): self._value(output, mode, row) for mode in output.modes}

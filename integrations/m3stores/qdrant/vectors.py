@@ -43,19 +43,18 @@ def gathered(
         for mode, name in names.items():
             if name not in held:
                 raise StoreError(f"record {record.id!r} has no {mode} representation: index it anew, or delete it")
-    dense = sparse = multivector = None
+    values = {mode: [representation(held[name], mode) for held in vectors] for mode, name in names.items()}
+    dense = None
     if "dense" in names:
-        rows = [np.asarray(held[names["dense"]], dtype=np.float32) for held in vectors]
+        rows = values["dense"]
         dense = np.stack(rows) if rows else np.zeros((0, schema.dense_dim or 0), dtype=np.float32)
-    if "sparse" in names:
-        sparse = [sparse_vector(held[names["sparse"]]) for held in vectors]
-    if "multivector" in names:
-        multivector = [np.asarray(held[names["multivector"]], dtype=np.float32) for held in vectors]
-    return M3Output(dense, sparse, multivector, fingerprint=schema.fingerprint)
+    return M3Output(dense, values.get("sparse"), values.get("multivector"), fingerprint=schema.fingerprint)
 
 
-def sparse_vector(held: Any) -> SparseVector:
-    """One of ours, of one of Qdrant's."""
+def representation(held: Any, mode: Mode) -> Any:
+    """What a point holds by a mode: an array, or one of our sparse vectors."""
+    if mode != "sparse":
+        return np.asarray(held, dtype=np.float32)
     indices, values = np.asarray(held.indices, dtype=np.int32), np.asarray(held.values, dtype=np.float32)
     order = np.argsort(indices)
     return SparseVector(indices[order], values[order])

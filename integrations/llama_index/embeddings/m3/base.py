@@ -1,15 +1,14 @@
 """`M3Embedding`: the dense vectors of an M3 model for LlamaIndex."""
 
-from typing import Any
-
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field
 
-from m3core import InvalidInput, M3Encoder
-from m3core.lazy import LazyEncoder
+from llama_index.embeddings.m3.component import M3Component
+from m3core import M3Output
+from m3core.lazy import dense_lists
 
 
-class M3Embedding(BaseEmbedding):
+class M3Embedding(M3Component, BaseEmbedding):
     """Dense embeddings by a model of the M3 families.
 
     ```python
@@ -23,73 +22,57 @@ class M3Embedding(BaseEmbedding):
     index.as_retriever(similarity_top_k=1).retrieve("法国首都在哪里？")
     ```
 
-    The model loads with the first text. `encoder` gives it, with all its modes; `llama_index.retrievers.m3.M3Retriever`
-    uses them together.
+    All modes of one forward pass:
+
+    ```python
+    output = M3Embedding("m3-mini").encode(["巴黎是法国的首都。"])
+    output.dense, output.sparse, output.multivector
+    ```
+
+    With a cache of all modes, which worker processes share. (LlamaIndex's own `embeddings_cache` knows neither models
+    nor sparse vectors.)
+
+    ```python
+    pipeline = IngestionPipeline(transformations=[splitter, M3Embedding(cache="vectors.sqlite")], vector_store=store)
+    pipeline.run(documents=documents, num_workers=4)
+    ```
+
+    The model loads with the first text. Components with the same settings share it: `M3SparseEmbedding`, `M3Rerank`.
     """
 
-    model_name: str = Field(default="BAAI/bge-m3", description="A hub id, a directory, or 'm3-mini'.")
-    device: str | None = Field(default=None, description="Such as 'cpu', 'cuda:1', 'mps'; None takes the best.")
-    dtype: str = Field(default="auto", description="'auto', 'float32' or 'bfloat16'.")
-    max_length: int | None = Field(default=None, description="Cut texts at this many tokens.")
-    normalize: bool | None = Field(default=None, description="Unit length or not; None does as the model says.")
-    query_instruction: str | None = Field(default=None, description="Put before each query; M3 models want none.")
-    endpoint: str | None = Field(default=None, description="The address of a model hub or mirror.")
-    revision: str | None = Field(default=None, description="A hub branch, tag or commit.")
-    batch_tokens: int | None = Field(default=None, description="The most tokens to put through the model at once.")
     embed_batch_size: int = Field(default=256, gt=0, le=2048, description="Texts in one call of the encoder.")
-
-    _encoder: LazyEncoder = PrivateAttr()
-
-    def __init__(self, model_name: str = "BAAI/bge-m3", **fields: Any) -> None:
-        """Notes how to load the model.
-
-        Args:
-            model_name: a hub id, a directory, or `"m3-mini"`.
-            fields: the other fields, by name.
-
-        Raises:
-            InvalidInput: a field that there is not.
-        """
-        unknown = sorted(set(fields) - set(type(self).model_fields) - {"class_name"})
-        if unknown:
-            raise InvalidInput(f"M3Embedding has no field {', '.join(unknown)}")
-        super().__init__(model_name=model_name, **fields)
-        self._encoder = LazyEncoder(
-            model=self.model_name,
-            device=self.device,
-            dtype=self.dtype,
-            max_length=self.max_length,
-            normalize=self.normalize,
-            instruction=self.query_instruction,
-            endpoint=self.endpoint,
-            revision=self.revision,
-            batch_tokens=self.batch_tokens,
-        )
 
     @classmethod
     def class_name(cls) -> str:
         """The name in LlamaIndex's registries."""
         return "M3Embedding"
 
-    @property
-    def encoder(self) -> M3Encoder:
-        """The encoder, loaded if need be."""
-        return self._encoder.get()
+    def encode(self, texts: list[str], *, queries: bool = False) -> M3Output:
+        """All representations of texts, in one forward pass.
+
+        Args:
+            texts: any number of them.
+            queries: whether they are queries, and not documents.
+
+        Returns:
+            An `M3Output` with `.dense`, `.sparse` and `.multivector`, as far as the model has them.
+        """
+        return (self.encoder.encode_queries if queries else self.encoder.encode_documents)(texts)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._encoder.dense([query], queries=True)[0]
+        return dense_lists(self._encoder.encode([query], queries=True))[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return (await self._encoder.adense([query], queries=True))[0]
+        return dense_lists(await self._encoder.aencode([query], queries=True))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return self._encoder.dense([text])[0]
+        return self._get_text_embeddings([text])[0]
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
-        return (await self._encoder.adense([text]))[0]
+        return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._encoder.dense(texts)
+        return dense_lists(self._encoder.encode(texts))
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await self._encoder.adense(texts)
+        return dense_lists(await self._encoder.aencode(texts))

@@ -11,11 +11,11 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from llama_index.retrievers.m3.filters import filter_of
-from llama_index.retrievers.m3.nodes import node_of, record_of
+from llama_index.vector_stores.m3.filters import filter_of
+from llama_index.vector_stores.m3.nodes import record_of, scored_node_of
 from m3core import Fusion, M3Encoder, Mode
 from m3stores import HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import as_encoder, closed_on_error
+from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
 
 
 class M3Retriever(BaseRetriever):
@@ -83,7 +83,7 @@ class M3Retriever(BaseRetriever):
         cls,
         documents: Sequence[BaseNode],
         *,
-        encoder: M3Encoder | str | Path | None = None,
+        encoder: EncoderLike | None = None,
         transformations: list[TransformComponent] | None = None,
         collection: str = "documents",
         path: str | Path | None = None,
@@ -123,7 +123,7 @@ class M3Retriever(BaseRetriever):
         return retriever
 
     @classmethod
-    def from_store(cls, store: HybridStore, *, encoder: M3Encoder | str | Path | None = None, **options: Any) -> Self:
+    def from_store(cls, store: HybridStore, *, encoder: EncoderLike | None = None, **options: Any) -> Self:
         """A retriever over a collection as it is, whoever made it.
 
         Args:
@@ -143,8 +143,8 @@ class M3Retriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         (hits,) = self._index.search([query_bundle.query_str], **self._options)
-        return [node_of(hit) for hit in hits]
+        return [scored_node_of(hit) for hit in hits]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         (hits,) = await self._index.asearch([query_bundle.query_str], **self._options)
-        return [node_of(hit) for hit in hits]
+        return [scored_node_of(hit) for hit in hits]

@@ -9,6 +9,8 @@ from m3stores import Hit, Record
 from m3stores.adapting import RESERVED, own_metadata, visible_metadata
 
 _NODE = RESERVED + "node"
+REF_DOC = RESERVED + "ref_doc"
+"""The metadata key of the id of the document that a node was made of. A node without one is taken for its own."""
 
 
 def record_of(node: BaseNode) -> Record:
@@ -19,13 +21,19 @@ def record_of(node: BaseNode) -> Record:
     shell.set_content("")
     text = node.get_content(metadata_mode=MetadataMode.NONE)
     kept = json.dumps(doc_to_json(shell), ensure_ascii=False)  # a text: not every store holds nested metadata
-    return Record(node.node_id, text, {**own_metadata(node.metadata), _NODE: kept})
+    source = node.ref_doc_id or node.node_id
+    return Record(node.node_id, text, {**own_metadata(node.metadata), _NODE: kept, REF_DOC: source})
 
 
-def node_of(hit: Hit) -> NodeWithScore:
-    """The node that a hit's record was made of; a `TextNode` if something else than LlamaIndex made it."""
-    shell = hit.metadata.get(_NODE)
-    node = TextNode(id_=hit.id) if shell is None else json_to_doc(json.loads(shell))
-    node.set_content(hit.text)
-    node.metadata = visible_metadata(hit.metadata)
-    return NodeWithScore(node=node, score=hit.score)
+def node_of(found: Hit | Record) -> BaseNode:
+    """The node that a record was made of; a `TextNode` if something else than LlamaIndex made it."""
+    shell = found.metadata.get(_NODE)
+    node = TextNode(id_=found.id) if shell is None else json_to_doc(json.loads(shell))
+    node.set_content(found.text)
+    node.metadata = visible_metadata(found.metadata)
+    return node
+
+
+def scored_node_of(hit: Hit) -> NodeWithScore:
+    """The node of a hit, with the fused score."""
+    return NodeWithScore(node=node_of(hit), score=hit.score)

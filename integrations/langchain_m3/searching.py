@@ -1,0 +1,78 @@
+"""What the retriever and the vector store have in common: the options of a search, and what its hits say."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from m3core import Fusion, InvalidInput, M3Encoder, M3Output, SparseVector, WeightedSum
+from m3core.scoring import mode_scores
+from m3stores import Hit
+from m3stores.diversity import full_score
+
+OPTIONS = ("k", "candidates", "fusion", "weights", "rerank", "modes", "filter", "score_threshold")
+
+
+def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `TextIndex.search`, of a component's own and those of a call.
+
+    Raises:
+        InvalidInput: an option that there is not, or weights beside a fusion, which has its own.
+    """
+    unknown = sorted(set(overrides) - set(OPTIONS))
+    if unknown:
+        raise InvalidInput(f"a call takes {', '.join(OPTIONS)}, not {', '.join(unknown)}")
+    for given in (defaults, overrides):
+        if given.get("weights") is not None and given.get("fusion") is not None:
+            raise InvalidInput("give either weights, for a weighted sum, or a fusion, which has weights of its own")
+    options = {**defaults, **overrides}
+    if overrides.get("fusion") is not None:
+        options["weights"] = None
+    weights = options.pop("weights", None)
+    if weights is not None:
+        if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) not in (2, 3):
+            raise InvalidInput(f"weights are numbers for (dense, sparse, multi-vector), not {weights!r}")
+        options["fusion"] = WeightedSum(*weights)
+    return options
+
+
+def relevances(hits: Sequence[Hit], query: M3Output, fusion: Fusion | None) -> list[float]:
+    """How relevant hits are, from 0 to 1: their score as a share of what the query's own text would get.
+
+    So a passage that says just what the query says has 1, whatever the modes and weights. By RRF and DBSF, whose
+    scores depend on the other candidates, it is the share of what a passage would get that is first by every mode.
+
+    Args:
+        hits: of one query.
+        query: its representations.
+        fusion: that they were found with.
+    """
+    if not hits:
+        return []
+    modes = tuple(hits[0].scores)
+    total = WeightedSum(*query.score_weights) if fusion is None else fusion
+    full = full_score(total, modes)
+    if isinstance(total, WeightedSum):
+        full = sum(getattr(total, mode) * float(mode_scores(query, query, mode)[0, 0]) for mode in modes)
+    return [min(max(hit.score / full, 0.0), 1.0) if full > 0 else 0.0 for hit in hits]
+
+
+def matched_tokens(encoder: M3Encoder, query: str, weights: SparseVector, document: SparseVector) -> dict[str, float]:
+    """The tokens that a query and a document have in common, by what each adds to the lexical score, largest first.
+
+    Args:
+        encoder: of both.
+        query: the query's text.
+        weights: its sparse vector.
+        document: the document's sparse vector.
+    """
+    names = {token.id: token.token.lstrip("▁") or token.token for token in encoder.tokenize(query)}
+    common, of_query, of_document = np.intersect1d(
+        weights.indices, document.indices, assume_unique=True, return_indices=True
+    )
+    products = weights.values[of_query] * document.values[of_document]
+    parts: Counter[str] = Counter()
+    for token_id, product in zip(common.tolist(), products.tolist(), strict=True):
+        parts[names.get(token_id, str(token_id))] += product
+    return dict(parts.most_common())

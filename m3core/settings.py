@@ -1,0 +1,91 @@
+"""`EncoderSettings`: the arguments of an encoder as a pydantic model, for frameworks whose components are such models.
+
+Not for m3core itself, which does without pydantic; every framework brings it.
+"""
+
+import os
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
+
+from m3core.encoder import M3Encoder
+from m3core.lazy import LazyEncoder
+from m3core.output import Mode
+
+_Location = Annotated[str | None, BeforeValidator(lambda value: value if value is None else str(value))]
+
+
+class EncoderSettings(BaseModel):
+    """Which model to use and how. Components with the same settings share one encoder and its forward passes."""
+
+    model_config = ConfigDict(protected_namespaces=(), populate_by_name=True)
+
+    model_name: str = Field(
+        default_factory=lambda: os.environ.get("M3_MODEL", "BAAI/bge-m3"),
+        alias="model",
+        description="A hub id, a directory, or 'm3-mini'. Also read from M3_MODEL.",
+    )
+    device: str | None = Field(
+        default_factory=lambda: os.environ.get("M3_DEVICE"),
+        description="Such as 'cpu', 'cuda:1', 'mps'; None takes the best there is. Also read from M3_DEVICE.",
+    )
+    dtype: str = Field(default="auto", description="'auto', 'float32' or 'bfloat16'.")
+    max_length: int | None = Field(
+        default=None, description="Cut texts at this many tokens; None is the model's limit."
+    )
+    normalize: bool | None = Field(default=None, description="Unit length or not; None does as the model says.")
+    query_instruction: str | None = Field(default=None, description="Put before each query; the M3 families want none.")
+    endpoint: str | None = Field(
+        default=None, description="The address of a model hub or mirror; None takes HF_ENDPOINT or the public hub."
+    )
+    revision: str | None = Field(default=None, description="A hub branch, tag or commit.")
+    token: SecretStr | None = Field(
+        default=None, exclude=True, repr=False, description="For private repositories; None takes HF_TOKEN."
+    )
+    cache_folder: _Location = Field(default=None, description="Where downloaded models are kept.")
+    batch_tokens: int | None = Field(default=None, description="The most tokens to put through the model at once.")
+    cache: _Location = Field(
+        default=None, description="The file of a VectorCache, so that no text is encoded twice; None is no cache."
+    )
+
+    _wanted: ClassVar[tuple[Mode, ...]] = ("dense",)
+    _encoder: LazyEncoder = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Notes how to load the model."""
+        super().model_post_init(context)
+        self._encoder = LazyEncoder(
+            self._wanted,
+            model=self.model_name,
+            device=self.device,
+            dtype=self.dtype,
+            max_length=self.max_length,
+            normalize=self.normalize,
+            instruction=self.query_instruction,
+            endpoint=self.endpoint,
+            revision=self.revision,
+            token=None if self.token is None else self.token.get_secret_value(),
+            cache_folder=self.cache_folder,
+            batch_tokens=self.batch_tokens,
+            cache=self.cache,
+        )
+
+    @classmethod
+    def from_encoder(cls, encoder: M3Encoder, **fields: Any) -> Self:
+        """One that uses an encoder that is there already.
+
+        Args:
+            encoder: any.
+            fields: the other fields.
+        """
+        given = dict(encoder.arguments)
+        given["model_name"], given["query_instruction"] = given.pop("model"), given.pop("instruction")
+        given["cache"] = given["cache"] if isinstance(given["cache"], str) else None
+        made = cls(**given, **fields)
+        made._encoder = LazyEncoder.of(encoder, cls._wanted)
+        return made
+
+    @property
+    def encoder(self) -> M3Encoder:
+        """The encoder with all its modes, loaded if need be."""
+        return self._encoder.get()
