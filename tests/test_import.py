@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -45,9 +46,24 @@ for use in (lambda: BM25(["a"]), lambda: measure({}, {}, [])):
 
 ADAPTERS = {
     "langchain_m3": ("langchain_core", "llama_index", "langchain"),
-    "llama_index.embeddings.m3": ("llama_index.core", "langchain_core", "llama-index"),
-    "llama_index.retrievers.m3": ("llama_index.core", "langchain_core", "llama-index"),
+    **{
+        f"llama_index.{group}.m3": ("llama_index.core", "langchain_core", "llama-index")
+        for group in ("embeddings", "postprocessor", "retrievers", "sparse_embeddings", "vector_stores")
+    },
 }
+NAMES = {
+    "langchain_m3": {"M3Embeddings", "M3Reranker", "M3Retriever", "M3SparseEmbeddings", "M3VectorStore"},
+    "llama_index.embeddings.m3": {"M3Embedding"},
+    "llama_index.postprocessor.m3": {"M3Rerank"},
+    "llama_index.retrievers.m3": {"M3Retriever"},
+    "llama_index.sparse_embeddings.m3": {"M3SparseEmbedding"},
+    "llama_index.vector_stores.m3": {"M3VectorStore"},
+}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_the_public_names_of_an_adapter_are_these(adapter: str) -> None:
+    assert set(import_module(adapter).__all__) == NAMES[adapter]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -92,6 +108,6 @@ except MissingDependency as error:
 
 
 def test_importing_the_adapters_loads_no_model_library() -> None:
-    for name in ("m3stores", "langchain_m3"):
+    for name in ("m3stores", "langchain_m3", "m3core.settings"):
         loaded = run(f"import sys, {name}; print(*sys.modules)").split()
         assert not {"torch", "transformers", "qdrant_edge"} & set(loaded), name

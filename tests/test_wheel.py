@@ -44,7 +44,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(names: set[str]) -> None:
 
 def test_the_wheel_has_the_model_the_types_and_both_licences(wheel: Path, names: set[str]) -> None:
     assert {"m3core/mini/model.q4.safetensors", "m3core/mini/m3.json"} <= names
-    leaves = ["m3core", "m3stores", "langchain_m3", "llama_index/embeddings/m3", "llama_index/retrievers/m3", "m3cli"]
+    groups = ["embeddings", "postprocessor", "retrievers", "sparse_embeddings", "vector_stores"]
+    leaves = ["m3core", "m3stores", "langchain_m3", *(f"llama_index/{group}/m3" for group in groups), "m3cli"]
     assert {f"{leaf}/py.typed" for leaf in leaves} == {name for name in names if name.endswith("py.typed")}
     (licence,) = (name for name in names if name.endswith("licenses/LICENSE"))
     with zipfile.ZipFile(wheel) as archive:
@@ -70,7 +71,8 @@ def test_the_wheel_installs_beside_released_packages(wheel: Path, names: set[str
     (Path(site) / "outer.pth").write_text(sysconfig.get_path("purelib"))
     code = """
 import m3core, m3cli, m3stores, langchain_m3, llama_index.core, llama_index.retrievers.bm25
-import llama_index.embeddings.m3, llama_index.retrievers.m3
+import llama_index.embeddings.m3, llama_index.retrievers.m3, llama_index.sparse_embeddings.m3
+import llama_index.postprocessor.m3, llama_index.vector_stores.m3, llama_index.vector_stores.qdrant
 from m3core import M3Encoder
 query, = M3Encoder("m3-mini").encode_queries(["谁来监督算法？"]).dense
 print(m3core.__file__, llama_index.retrievers.m3.__file__, query.shape, llama_index.core.__version__)

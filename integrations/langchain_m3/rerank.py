@@ -33,12 +33,16 @@ class M3Reranker(EncoderSettings, BaseDocumentCompressor):
 
     ```python
     from langchain_core.runnables import RunnablePassthrough, chain
+    from langchain_m3 import M3Retriever
+
+    retriever = M3Retriever.from_documents(found, encoder="m3-mini", k=20)
 
     @chain
     def best(found):
         return reranker.compress_documents(found["documents"], found["query"])
 
     pipeline = {"query": RunnablePassthrough(), "documents": retriever} | best
+    pipeline.invoke("法国首都在哪里？")
     ```
 
     `M3Retriever` and `M3VectorStore` rerank by themselves, with multi-vectors that they have stored (`rerank=True`);

@@ -21,11 +21,17 @@ class M3Rerank(M3Component, BaseNodePostprocessor):
     """Reranks nodes by a model of the M3 families: by MaxSim, by the hybrid score, or by any other of its modes.
 
     ```python
+    from llama_index.core.schema import NodeWithScore, TextNode
     from llama_index.postprocessor.m3 import M3Rerank
 
-    index.as_query_engine(similarity_top_k=20, node_postprocessors=[M3Rerank(top_n=3)])   # the hybrid score
-    M3Rerank(modes=["multivector"])                                                       # MaxSim alone
+    rerank = M3Rerank("m3-mini", top_n=1)                   # M3Rerank() is BAAI/bge-m3, by the hybrid score
+    found = [TextNode(text="Tokyo is the capital of Japan."), TextNode(text="巴黎是法国的首都。")]
+    rerank.postprocess_nodes([NodeWithScore(node=node) for node in found], query_str="法国首都在哪里？")
+
+    M3Rerank("m3-mini", modes=["multivector"])              # MaxSim alone
     ```
+
+    In a query engine: `index.as_query_engine(similarity_top_k=20, node_postprocessors=[M3Rerank(top_n=3)])`.
 
     All nodes are encoded in one call; with `cache=` those that it has seen cost nothing. Where nodes come out of
     `llama_index.vector_stores.m3.M3VectorStore`, the mode `"semantic_hybrid"` reranks with the multi-vectors that it

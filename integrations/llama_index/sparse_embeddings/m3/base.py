@@ -23,19 +23,20 @@ class M3SparseEmbedding(M3Component, BaseSparseEmbedding):
     For LlamaIndex's own Qdrant store, in one forward pass for both kinds of vectors:
 
     ```python
-    from llama_index.core import StorageContext, VectorStoreIndex
+    from llama_index.core import Document, StorageContext, VectorStoreIndex
     from llama_index.embeddings.m3 import M3Embedding
     from llama_index.vector_stores.qdrant import QdrantVectorStore
+    from qdrant_client import QdrantClient
 
     store = QdrantVectorStore(
-        "debate",
-        client=client,
+        "capitals",
+        client=QdrantClient(":memory:"),
         enable_hybrid=True,
         sparse_doc_fn=sparse.sparse_doc_fn,
         sparse_query_fn=sparse.sparse_query_fn,
     )
     index = VectorStoreIndex.from_documents(
-        documents,
+        [Document(text="巴黎是法国的首都。"), Document(text="Tokyo is the capital of Japan.")],
         storage_context=StorageContext.from_defaults(vector_store=store),
         embed_model=M3Embedding("m3-mini"),                    # the same settings: the model is shared, and each pass
     )
