@@ -10,7 +10,8 @@ from m3core.cache import VectorCache
 from m3core.encoder import M3Encoder
 from m3core.output import MODES, M3Output, Mode, SparseVector
 
-_HANDED_OVER = 2**31  # bytes; 2048 texts of 250 tokens with bge-m3 in all modes, which go to disk beyond a few MB
+_HANDED_OVER = 2**28  # bytes in a cache of our own, for 50,000 texts of bge-m3, most of them on disk
+_WITH_MULTIVECTORS = 2**31  # for 2,000 texts of 250 tokens
 
 
 class _Shared:
@@ -22,9 +23,13 @@ class _Shared:
         self.encoder = encoder
         self.lock = threading.Lock()
 
-    def wanted(self) -> list[tuple[Mode, ...]]:
-        """What each of its users wants, but for those that leave it open."""
-        return [user.modes for user in self.users if user.modes]
+    def wanted(self) -> set[Mode]:
+        return {mode for user in self.users for mode in user.modes}
+
+    def hands_over(self) -> bool:
+        """Whether one of its users asks for what another has just had encoded."""
+        users = [user for user in self.users if user.modes]
+        return len({user.modes for user in users}) > 1 or any(user.follows for user in users)
 
 
 class LazyEncoder:
@@ -38,7 +43,10 @@ class LazyEncoder:
 
     Attributes:
         modes: what this one wants; none for one that asks the encoder itself.
+        follows: whether it asks for the same texts as another one does, after it.
     """
+
+    follows = False
 
     def __init__(self, modes: Sequence[Mode] = ("dense",), **arguments: Any) -> None:
         """Takes what `M3Encoder` takes, by name."""
@@ -59,10 +67,11 @@ class LazyEncoder:
         return lazy
 
     def wanting(self, modes: Sequence[Mode]) -> Self:
-        """Another one for the same encoder, which wants these modes."""
+        """Another one for the same encoder, which wants these modes of the same texts."""
         other = type(self).__new__(type(self))
         other._shared = self._shared
         other.modes = tuple(modes)
+        other.follows = True
         other._shared.users.add(other)
         return other
 
@@ -76,8 +85,9 @@ class LazyEncoder:
         with shared.lock:
             if shared.encoder is None:
                 shared.encoder = M3Encoder(**shared.arguments)
-            if shared.encoder.cache is None and len(shared.wanted()) > 1:  # one's pass makes what another wants
-                shared.encoder.cache = VectorCache(max_bytes=_HANDED_OVER)
+            if shared.encoder.cache is None and shared.hands_over():
+                large = "multivector" in self._together(shared.encoder)
+                shared.encoder.cache = VectorCache(max_bytes=_WITH_MULTIVECTORS if large else _HANDED_OVER)
             return shared.encoder
 
     async def aget(self) -> M3Encoder:
@@ -101,14 +111,14 @@ class LazyEncoder:
         return await encode(texts, modes=self._together(encoder))
 
     def _together(self, encoder: M3Encoder) -> list[Mode]:
-        others = {mode for modes in self._shared.wanted() for mode in modes if mode in encoder.modes}
+        others = self._shared.wanted() & set(encoder.modes)
         return [mode for mode in MODES if mode in self.modes or mode in others]
 
     def __getstate__(self) -> dict[str, Any]:
         """With a cache on disk, the copy makes for it what the others here want."""
         modes = set(self.modes)
         if self._shared.arguments.get("cache") is not None:
-            modes.update(*self._shared.wanted())
+            modes |= self._shared.wanted()
         return {"modes": [mode for mode in MODES if mode in modes], **self._shared.arguments}
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:

@@ -63,6 +63,17 @@ def test_one_alone_makes_only_what_it_wants_and_keeps_nothing(m3_dir: Path) -> N
     assert dense.encode(TEXTS).modes == ("dense",)
 
 
+def test_two_that_want_the_same_keep_nothing_unless_one_follows_the_other(m3_dir: Path) -> None:
+    one, other = lazy(m3_dir, "dense", max_length=20), lazy(m3_dir, "dense", max_length=20)
+    one.encode(TEXTS)
+    assert other.get().cache is None
+    follower = one.wanting(["dense"])
+    with counted_passes() as passes:
+        one.encode(TEXTS)
+        follower.encode(TEXTS)
+    assert passes.texts == 2
+
+
 def test_a_mode_that_the_model_lacks_troubles_only_who_wants_it(m3e_dir: Path) -> None:
     dense, sparse = lazy(m3e_dir, "dense"), lazy(m3e_dir, "sparse")
     assert dense.encode(TEXTS).modes == ("dense",)

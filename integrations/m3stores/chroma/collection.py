@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from m3core import InvalidInput, StoreError
+from m3stores.engine import GENTLY
 
 _PAGE = 2000
 _ATTEMPTS = 5
+_SHORT = {"upsert": 8, "delete": 200}  # records in 10 ms or so
+_REST = {"upsert": 3.0, "update": 3.0, "delete": 6.0}  # for the event loop, by the time that it stood still
 
 
 class Removed(StoreError):
@@ -18,17 +21,19 @@ class Removed(StoreError):
 class ChromaCollection:
     """A collection's own methods by name, and the collection itself. It may not exist yet. May be shared by threads."""
 
-    def __init__(self, name: str, connect: Callable[[], Any], where: str) -> None:
+    def __init__(self, name: str, connect: Callable[[], Any], where: str, *, embedded: bool) -> None:
         """Connects at the first call.
 
         Args:
             name: of the collection.
             connect: returns a client.
             where: the directory or url, for messages.
+            embedded: whether Chroma runs in this process.
         """
         self.name = name
         self._connect = connect
         self._where = where
+        self._embedded = embedded
         self._pid = os.getpid()
         self._client: Any = None
         self._collection: Any = None
@@ -94,11 +99,21 @@ class ChromaCollection:
             self._collection = None
             raise
 
-    def at_a_time(self) -> int:
-        """The most records that Chroma takes in one call."""
+    def change(self, method: str, **arguments: Any) -> None:
+        """Calls a method that writes, with what `call` takes and raises.
+
+        In this process Chroma lets no other thread run meanwhile; where an event loop waits, it gets its time after it.
+        """
+        begun = time.perf_counter()
+        self.call(method, **arguments)
+        if self._embedded and GENTLY.get():
+            time.sleep(_REST[method] * (time.perf_counter() - begun))
+
+    def at_a_time(self, method: str = "get") -> int:
+        """The most records for one call of a method: that Chroma takes, and that do not take long if they must not."""
         if self._most is None:
             self._most = min(int(self.said(self.client().get_max_batch_size)), _PAGE)
-        return self._most
+        return min(self._most, _SHORT.get(method, _PAGE)) if self._embedded and GENTLY.get() else self._most
 
     def pages(self, **arguments: Any) -> Iterator[Any]:
         """What `get` returns, some records at a time."""

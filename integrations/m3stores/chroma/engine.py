@@ -1,7 +1,6 @@
 """The engine of Chroma: dense vectors in Chroma, sparse ones in its records' metadata, multi-vectors beside it."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,11 @@ from m3stores.chroma.records import SPARSE, hash_of, packed, record_of, stored_m
 from m3stores.chroma.scores import Scores
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Page, Schema
-from m3stores.engine import GENTLY, by_portions
+from m3stores.engine import by_portions
 from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata
 _BYTES = 8 << 20  # the most in one write
-_SHORT = {"upsert": 8, "delete": 200}  # records in a call that must not take long; a delete takes 5 ms and more for one
-_REST = {"upsert": 3.0, "update": 3.0, "delete": 6.0}  # for the event loop, by the time that it stood still
 
 
 class ChromaEngine:
@@ -110,7 +107,7 @@ class ChromaEngine:
             if held is not None and held.foreign:
                 for page in self._collection.pages(include=["metadatas"]):
                     encoded = [encode(decode(held or {})) for held in page["metadatas"]]
-                    self._collection.call("update", ids=page["ids"], metadatas=encoded)
+                    self._collection.change("update", ids=page["ids"], metadatas=encoded)
             self._note(schema)
 
     def _note(self, schema: Schema) -> None:
@@ -131,7 +128,7 @@ class ChromaEngine:
         self._check_sidecar(output.modes)
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
-        for rows in by_portions(sizes, self._at_a_time("upsert"), _BYTES):
+        for rows in by_portions(sizes, self._collection.at_a_time("upsert"), _BYTES):
             with self._derived.turn():
                 self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
 
@@ -144,7 +141,7 @@ class ChromaEngine:
             stored_metadata(record, output, row, hashes[row], old.get(record.id, {}))
             for row, record in enumerate(records)
         ]
-        self._change(
+        self._collection.change(
             "upsert",
             ids=ids,
             embeddings=np.ones((len(ids), 1), dtype=np.float32) if output.dense is None else output.dense,
@@ -156,21 +153,6 @@ class ChromaEngine:
         if self._sidecar is not None:
             new = dict(zip(ids, hashes, strict=True))
             self._sidecar.forget({i: was for i in old if (was := hash_of(old[i])) != new[i]})
-
-    def _at_a_time(self, method: str) -> int:
-        """How many records a call takes."""
-        most = self._collection.at_a_time()
-        return min(most, _SHORT[method]) if self._holds_up() else most
-
-    def _change(self, method: str, **arguments: Any) -> None:
-        """A write. Chroma in this process lets no other thread run meanwhile, and so an event loop gets a rest."""
-        begun = time.perf_counter()
-        self._collection.call(method, **arguments)
-        if self._holds_up():
-            time.sleep(_REST[method] * (time.perf_counter() - begun))
-
-    def _holds_up(self) -> bool:
-        return GENTLY.get() and not self._shared
 
     async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
         """Adds sparse vectors to the metadata, and multi-vectors beside it."""
@@ -184,7 +166,7 @@ class ChromaEngine:
                 self._sidecar.put(kept, contents, output.multivector)
             if output.sparse is not None and kept:
                 sparse = [packed(vector) for vector in output.sparse]
-                self._collection.call("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
+                self._collection.change("update", ids=kept, metadatas=[{SPARSE: text} for text in sparse])
                 self._derived.wrote(kept, contents, [unpacked(text) for text in sparse], None)
 
     async def lacking(self, ids: Sequence[str], modes: Sequence[Mode]) -> set[str]:
@@ -214,11 +196,11 @@ class ChromaEngine:
         if not self._shared:  # Chroma takes as long for what is not there
             held = self._derived.hashes(wanted)
             wanted = [i for i in wanted if i in held]
-        most = self._at_a_time("delete")
+        most = self._collection.at_a_time("delete")
         for start in range(0, len(wanted), most):
             some = wanted[start : start + most]
             with self._derived.turn():
-                self._change("delete", ids=some)
+                self._collection.change("delete", ids=some)
                 self._derived.removed(some)
                 if self._sidecar is not None:
                     self._sidecar.remove(some)

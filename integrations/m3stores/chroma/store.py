@@ -129,7 +129,7 @@ class _Directory:
         except BaseException:
             self.close()
             raise
-        self.collection = ChromaCollection(collection, lambda: client, str(self._directory))
+        self.collection = ChromaCollection(collection, lambda: client, str(self._directory), embedded=True)
 
     def close(self) -> None:
         """Gives everything back; in a forked child, nothing."""
@@ -164,8 +164,9 @@ class _Server:
             return self._clients[-1]
 
         self.address = f"chroma:{url}"
-        self.collection = ChromaCollection(collection, connect, url)
-        self.marks = Marks(ChromaCollection(f"{collection}.m3-writers", self.collection.client, url))
+        self.collection = ChromaCollection(collection, connect, url, embedded=False)
+        writers = ChromaCollection(f"{collection}.m3-writers", self.collection.client, url, embedded=False)
+        self.marks = Marks(writers)
         self.sidecar = None if sidecar is None else Sidecar(Path(sidecar) / _file_name(collection))
 
     def close(self) -> None:
