@@ -74,6 +74,8 @@ class EncoderSettings(BaseModel):
     def from_encoder(cls, encoder: M3Encoder, **fields: Any) -> Self:
         """One that uses an encoder that is there already.
 
+        Where another component follows it, as a vector store of LlamaIndex does, the encoder gets a temporary `cache`.
+
         Args:
             encoder: any.
             fields: the other fields.

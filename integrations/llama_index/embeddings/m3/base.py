@@ -33,7 +33,7 @@ class M3Embedding(M3Component, BaseEmbedding):
     nor sparse vectors.)
 
     ```python
-    pipeline = IngestionPipeline(transformations=[splitter, M3Embedding(cache="vectors.sqlite")], vector_store=store)
+    pipeline = IngestionPipeline(transformations=[M3Embedding(cache="vectors.sqlite")], vector_store=store)
     pipeline.run(documents=documents, num_workers=4)
     ```
 
