@@ -27,10 +27,18 @@ INSERT OR IGNORE INTO held VALUES (1, 0);
 CREATE TRIGGER IF NOT EXISTS vectors_added AFTER INSERT ON vectors BEGIN
     UPDATE held SET bytes = bytes + NEW.size;
 END;
+CREATE TRIGGER IF NOT EXISTS vectors_changed AFTER UPDATE OF size ON vectors BEGIN
+    UPDATE held SET bytes = bytes - OLD.size + NEW.size;
+END;
 CREATE TRIGGER IF NOT EXISTS vectors_dropped AFTER DELETE ON vectors BEGIN
     UPDATE held SET bytes = bytes - OLD.size;
 END;
 """
+_KEEP = """
+INSERT INTO vectors VALUES (?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET used = excluded.used, size = excluded.size, value = excluded.value
+"""
+_ATTEMPTS = 8
 _OVERHEAD = 100  # bytes that a row takes beside its value
 _AT_ONCE = 500  # keys in a query
 _PORTION = 16 << 20  # bytes in a transaction
@@ -56,11 +64,12 @@ class VectorCache:
     bge-m3, 4 kB for the dense one, about 1 kB for the sparse one, and 4 kB a token for the multi-vector.
 
     A cache that cannot be read or written for a time, because the disk is full or another process holds it, costs a
-    `CacheWarning` and another forward pass, no more.
+    `CacheWarning` and another forward pass, no more. A text that is too long says so when it is cut, and not again when
+    what was made of it is read.
 
     Attributes:
-        path: the file; `None` is a temporary one of this process, most of it in memory.
-        max_bytes: what it may hold; beyond that, what was not used for longest is dropped.
+        path: the file; `None` is a temporary one of this process, which goes to disk beyond a few MB.
+        max_bytes: what it may hold; beyond that, what was not used for longest, to the minute, is dropped.
     """
 
     def __init__(self, path: str | Path | None = None, *, max_bytes: int = 2**30) -> None:
@@ -75,7 +84,7 @@ class VectorCache:
         """
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
             raise InvalidInput(f"max_bytes must be a whole number from 1, not {max_bytes!r}")
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(os.path.expanduser(path))
         self.max_bytes = max_bytes
         self._process, self._lock = os.getpid(), threading.Lock()
         self._connection: sqlite3.Connection | None = self._connected()
@@ -85,7 +94,7 @@ class VectorCache:
         return self._guarded(lambda connection: self._get(connection, keys), {})
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Keeps values; a key that is there already keeps the one that it has."""
+        """Keeps values, in place of those that the keys have."""
         self._guarded(lambda connection: self._put(connection, values), None)
 
     def clear(self) -> None:
@@ -112,7 +121,9 @@ class VectorCache:
         return f"VectorCache({str(self.path) if self.path else None!r}, max_bytes={self.max_bytes})"
 
     def close(self) -> None:
-        """Closes the file; a temporary one is gone. The next use opens it anew."""
+        """Closes the file; a temporary one is gone. The next use opens it anew. Does nothing in a forked child."""
+        if self._process != os.getpid():
+            return
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -126,31 +137,43 @@ class VectorCache:
         self.__init__(**state)  # type: ignore[misc]
 
     def _connected(self) -> sqlite3.Connection:
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(
                 self.path or "", timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
             connection.execute("PRAGMA page_size = 16384")  # most values are several kB
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-            if tables and connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-                raise InvalidInput(f"{self.path} is the database of another program: give the cache a file of its own")
-            if tables and version != _VERSION:
-                raise InvalidInput(f"{self.path} is a cache of another version of this package: delete it")
-            connection.execute(f"PRAGMA journal_mode = {'WAL' if self.path else 'MEMORY'}")
+            with _transaction(connection):  # others may be making it at this moment
+                self._prepare(connection)
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if self.path else 'OFF'}")
             connection.execute(f"PRAGMA journal_size_limit = {4 * _PORTION}")
-            if not tables:
-                with _transaction(connection):
-                    for statement in _statements(_TABLES):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    connection.execute(f"PRAGMA user_version = {_VERSION}")
+            self._set_journal(connection)
         except (sqlite3.Error, OSError) as error:
             raise InvalidInput(f"{self.path} cannot be used as a cache: {error}; give another file") from error
         return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+                raise InvalidInput(f"{self.path} is the database of another program: give the cache a file of its own")
+            if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                raise InvalidInput(f"{self.path} is a cache of another version of this package: delete it")
+            return
+        for statement in _statements(_TABLES):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _set_journal(self, connection: sqlite3.Connection) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                connection.execute(f"PRAGMA journal_mode = {'WAL' if self.path else 'MEMORY'}")
+                return
+            except sqlite3.OperationalError:  # busy, for which SQLite does not wait here
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.02 * 2**attempt)
 
     def _guarded(self, use: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         if self._process != os.getpid():  # after a fork: the parent's connection stays the parent's
@@ -182,16 +205,26 @@ class VectorCache:
                 if now - used > _FRESH:
                     stale.append(key)
         if stale:
-            with _transaction(connection):
-                connection.executemany("UPDATE vectors SET used = ? WHERE key = ?", [(now, key) for key in stale])
+            self._mark(connection, stale, now)
         return found
+
+    def _mark(self, connection: sqlite3.Connection, keys: Sequence[bytes], now: int) -> None:
+        """Notes that keys were used; where another process is writing, some other time."""
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            with _transaction(connection):
+                connection.executemany("UPDATE vectors SET used = ? WHERE key = ?", [(now, key) for key in keys])
+        except sqlite3.OperationalError:
+            pass
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
 
     def _put(self, connection: sqlite3.Connection, values: Mapping[bytes, bytes]) -> None:
         now = time.time_ns()
         rows = ((key, now, len(value) + _OVERHEAD, value) for key, value in values.items())
         for portion in _portions((row for row in rows if row[2] <= self.max_bytes), _PORTION):
             with _transaction(connection):
-                connection.executemany("INSERT INTO vectors VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", portion)
+                connection.executemany(_KEEP, portion)
                 held = connection.execute("SELECT bytes FROM held").fetchone()[0]
                 if held > self.max_bytes:
                     self._make_room(connection, held - int(self.max_bytes * (1 - _ROOM)))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from m3core.cache import VectorCache
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput, UnsupportedMode
-from m3core.hub import locate
+from m3core.hub import DEFAULT, locate
 from m3core.model import Advance, Model
 from m3core.output import MODES, Fingerprint, M3Output, Mode
 from m3core.recall import Recall
@@ -37,8 +37,8 @@ class M3Encoder:
     query.score(docs)                           # (1, 2) hybrid scores
     ```
 
-    One encoder may be shared by threads; their calls take turns on the device. What else is in a call changes nothing
-    but rounding: texts are packed side by side without padding, and attend to themselves only.
+    One encoder may be shared by threads; their calls take turns on the device, pack by pack. What else is in a call
+    changes nothing but rounding: texts are packed side by side without padding, and attend to themselves only.
 
     Attributes:
         modes: what the model has, of `"dense"`, `"sparse"`, `"multivector"`.
@@ -46,12 +46,12 @@ class M3Encoder:
         max_length: the longest text in tokens, special tokens included.
         fingerprint: identifies the model and the settings that change its vectors.
         cache: where representations are kept, or `None`. May be set at any time.
-        arguments: what it was made with, by name; what makes another one like it.
+        arguments: what it was made with, by name, but for the token; what makes another one like it.
     """
 
     def __init__(
         self,
-        model: str | Path = "BAAI/bge-m3",
+        model: str | Path = DEFAULT,
         *,
         device: str | None = None,
         dtype: str = "auto",
@@ -96,7 +96,6 @@ class M3Encoder:
             "instruction": instruction,
             "endpoint": endpoint,
             "revision": revision,
-            "token": token,
             "cache_folder": cache_folder,
             "batch_tokens": batch_tokens,
             "cache": str(cache) if isinstance(cache, Path) else cache,
@@ -124,7 +123,7 @@ class M3Encoder:
             instruction=instruction,
         )
         self._checkpoint = checkpoint
-        self._worker: ThreadPoolExecutor | None = None
+        self._workers: dict[str, ThreadPoolExecutor] = {}
 
     def __repr__(self) -> str:
         """The model and what it has."""
@@ -213,14 +212,16 @@ class M3Encoder:
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_documents` on the encoder's worker thread, so that the event loop stays free."""
-        return await self._in_worker(partial(self._encode, check_texts(texts), modes, max_length, False))
+        """`encode_documents` on a thread of the encoder's own, so that the event loop stays free."""
+        return await self._in_worker("documents", partial(self._encode, check_texts(texts), modes, max_length, False))
 
     async def aencode_queries(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_queries` on the encoder's worker thread, so that the event loop stays free."""
-        return await self._in_worker(partial(self._encode, self._instructed(texts), modes, max_length, False))
+        """`encode_queries` on another thread of its own, so that queries do not wait until all documents are done."""
+        return await self._in_worker(
+            "queries", partial(self._encode, self._instructed(texts), modes, max_length, False)
+        )
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
@@ -295,10 +296,10 @@ class M3Encoder:
     def _warn(self, counts: TextCounts, max_length: int, *, stacklevel: int) -> None:
         counts.warn(max_length, self._checkpoint.languages, stacklevel=stacklevel + 1)
 
-    async def _in_worker(self, call: Callable[[], M3Output]) -> M3Output:
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="m3-encoder")
-        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+    async def _in_worker(self, name: str, call: Callable[[], M3Output]) -> M3Output:
+        if name not in self._workers:
+            self._workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"m3-encoder-{name}")
+        return await asyncio.get_running_loop().run_in_executor(self._workers[name], call)
 
     def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:
         if modes is None:

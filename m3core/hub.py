@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from m3core.errors import DownloadFailed, ModelNotFound
 
 MINI = "m3-mini"
+DEFAULT = "BAAI/bge-m3"
 
 _FILES = ["*.json", "*.pt", "*.txt", "*.model"]  # a leading * reaches into folders as well
 _SAFETENSORS = "*.safetensors"

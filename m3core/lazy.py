@@ -13,23 +13,12 @@ from m3core.output import MODES, M3Output, Mode, SparseVector
 _HANDED_OVER = 2**28  # bytes in a cache of our own, for 50,000 texts of bge-m3, most of them on disk
 _WITH_MULTIVECTORS = 2**31  # for 2,000 texts of 250 tokens
 
+_Key = tuple[tuple[str, Any], ...]
 
-class _Shared:
-    """One encoder, and who uses it."""
 
-    def __init__(self, arguments: dict[str, Any], encoder: M3Encoder | None = None) -> None:
-        self.arguments = arguments
-        self.users: weakref.WeakSet[LazyEncoder] = weakref.WeakSet()
-        self.encoder = encoder
-        self.lock = threading.Lock()
-
-    def wanted(self) -> set[Mode]:
-        return {mode for user in self.users for mode in user.modes}
-
-    def hands_over(self) -> bool:
-        """Whether one of its users asks for what another has just had encoded."""
-        users = [user for user in self.users if user.modes]
-        return len({user.modes for user in users}) > 1 or any(user.follows for user in users)
+def shared_encoder(**arguments: Any) -> M3Encoder:
+    """The encoder of these arguments of `M3Encoder`: one that is in use, or a new one."""
+    return LazyEncoder((), **arguments).get()
 
 
 class LazyEncoder:
@@ -39,41 +28,46 @@ class LazyEncoder:
     dense vectors and another sparse ones, both are made for the text that either comes with first, and the other's wait
     in a cache, in the encoder's own or else in a temporary one. That is how a framework which asks twice gets one pass.
 
-    Can be pickled, unlike an encoder; the copy loads its own.
+    Can be pickled, unlike an encoder; the copy loads its own. A copy in this process shares it.
 
     Attributes:
         modes: what this one wants; none for one that asks the encoder itself.
-        follows: whether it asks for the same texts as another one does, after it.
+        follows: whether it asks for the same texts as another one does, after it, and wants of `modes` what there is.
     """
 
-    follows = False
+    modes: tuple[Mode, ...]
+    follows: bool
+    _shared: "_Shared"
 
     def __init__(self, modes: Sequence[Mode] = ("dense",), **arguments: Any) -> None:
         """Takes what `M3Encoder` takes, by name."""
-        key = tuple(sorted((name, str(v) if name == "model" else v) for name, v in arguments.items() if v is not None))
-        with _REGISTRY_LOCK:
-            self._shared = _REGISTRY.get(key) or _Shared(arguments)
-            _REGISTRY[key] = self._shared
-        self.modes = tuple(modes)
-        self._shared.users.add(self)
+        key = _key(arguments)
+        with _LOCK:
+            shared = _REGISTRY.get(key) or _Shared(key, arguments)
+            _REGISTRY[key] = shared
+        self._join(shared, modes)
 
     @classmethod
     def of(cls, encoder: M3Encoder, modes: Sequence[Mode] = ("dense",)) -> Self:
         """Stands for an encoder that is there already."""
+        with _LOCK:
+            shared = _OF_ENCODERS.get(id(encoder)) or _Shared(None, encoder.arguments, encoder)
+            _OF_ENCODERS[id(encoder)] = shared
+        return cls._of(shared, modes)
+
+    @classmethod
+    def _of(cls, shared: "_Shared", modes: Sequence[Mode], follows: bool = False) -> Self:
         lazy = cls.__new__(cls)
-        lazy._shared = _Shared(encoder.arguments, encoder)
-        lazy.modes = tuple(modes)
-        lazy._shared.users.add(lazy)
+        lazy._join(shared, modes, follows)
         return lazy
 
+    def _join(self, shared: "_Shared", modes: Sequence[Mode], follows: bool = False) -> None:
+        self.modes, self.follows, self._shared = tuple(modes), follows, shared
+        shared.add(self)
+
     def wanting(self, modes: Sequence[Mode]) -> Self:
-        """Another one for the same encoder, which wants these modes of the same texts."""
-        other = type(self).__new__(type(self))
-        other._shared = self._shared
-        other.modes = tuple(modes)
-        other.follows = True
-        other._shared.users.add(other)
-        return other
+        """Another one for the same encoder, which wants these modes of the same texts, as far as the model has them."""
+        return self._of(self._shared, modes, follows=True)
 
     def get(self) -> M3Encoder:
         """The encoder.
@@ -81,14 +75,7 @@ class LazyEncoder:
         Raises:
             M3Error: as `M3Encoder` does.
         """
-        shared = self._shared
-        with shared.lock:
-            if shared.encoder is None:
-                shared.encoder = M3Encoder(**shared.arguments)
-            if shared.encoder.cache is None and shared.hands_over():
-                large = "multivector" in self._together(shared.encoder)
-                shared.encoder.cache = VectorCache(max_bytes=_WITH_MULTIVECTORS if large else _HANDED_OVER)
-            return shared.encoder
+        return self._shared.get()
 
     async def aget(self) -> M3Encoder:
         """The encoder, loaded without blocking the event loop."""
@@ -111,8 +98,16 @@ class LazyEncoder:
         return await encode(texts, modes=self._together(encoder))
 
     def _together(self, encoder: M3Encoder) -> list[Mode]:
-        others = self._shared.wanted() & set(encoder.modes)
-        return [mode for mode in MODES if mode in self.modes or mode in others]
+        own = set() if self.follows else set(self.modes)
+        return [mode for mode in MODES if mode in own or (mode in encoder.modes and mode in self._shared.wanted())]
+
+    def __copy__(self) -> Self:
+        """A copy in this process."""
+        return self._of(self._shared, self.modes, self.follows)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """The same."""
+        return self.__copy__()
 
     def __getstate__(self) -> dict[str, Any]:
         """With a cache on disk, the copy makes for it what the others here want."""
@@ -125,8 +120,70 @@ class LazyEncoder:
         self.__init__(**arguments)  # type: ignore[misc]
 
 
-_REGISTRY: weakref.WeakValueDictionary[tuple[tuple[str, Any], ...], _Shared] = weakref.WeakValueDictionary()
-_REGISTRY_LOCK = threading.Lock()
+class _Shared:
+    """One encoder, and who uses it."""
+
+    def __init__(self, key: _Key | None, arguments: dict[str, Any], encoder: M3Encoder | None = None) -> None:
+        self.key = key
+        self.arguments = arguments
+        self._encoder = encoder
+        self._users: weakref.WeakSet[LazyEncoder] = weakref.WeakSet()
+        self._loading, self._changing = threading.Lock(), threading.Lock()
+        self._lent: VectorCache | None = None
+
+    def add(self, user: LazyEncoder) -> None:
+        with self._changing:
+            self._users.add(user)
+
+    def wanted(self) -> set[Mode]:
+        return {mode for user in self._all() for mode in user.modes}
+
+    def get(self) -> M3Encoder:
+        with self._loading:
+            if self._encoder is None:
+                with _LOCK:
+                    self._encoder = _LOADED.get(self.key)
+                if self._encoder is None:
+                    self._encoder = M3Encoder(**self.arguments)
+                    with _LOCK:
+                        _LOADED[self.key] = self._encoder
+            self._lend(self._encoder)
+            return self._encoder
+
+    def _all(self) -> list[LazyEncoder]:
+        with self._changing:
+            return list(self._users)
+
+    def _lend(self, encoder: M3Encoder) -> None:
+        """Gives the encoder a temporary cache while one of its users asks for what another has just had encoded."""
+        users = [user for user in self._all() if user.modes]
+        needed = len({user.modes for user in users}) > 1 or any(user.follows for user in users)
+        if needed and encoder.cache is None:
+            large = "multivector" in encoder.modes and "multivector" in self.wanted()
+            self._lent = VectorCache(max_bytes=_WITH_MULTIVECTORS if large else _HANDED_OVER)
+            encoder.cache = self._lent
+            weakref.finalize(self, _take_back, weakref.ref(encoder), self._lent)
+        elif not needed and self._lent is not None:
+            _take_back(weakref.ref(encoder), self._lent)
+            self._lent = None
+
+
+def _take_back(encoder: "weakref.ref[M3Encoder]", lent: VectorCache) -> None:
+    held = encoder()
+    if held is not None and held.cache is lent:
+        held.cache = None  # which removes it when no call uses it any more
+
+
+def _key(arguments: dict[str, Any]) -> _Key:
+    """The same for the same encoder, whether a default is given or left out."""
+    given = {name: str(value) if name == "model" else value for name, value in arguments.items()}
+    return tuple(sorted((name, value) for name, value in given.items() if value not in (None, "auto")))
+
+
+_LOCK = threading.RLock()  # of the three below; what they lose may be lost while it is held
+_REGISTRY: weakref.WeakValueDictionary[_Key, _Shared] = weakref.WeakValueDictionary()
+_OF_ENCODERS: weakref.WeakValueDictionary[int, _Shared] = weakref.WeakValueDictionary()
+_LOADED: weakref.WeakValueDictionary[_Key | None, M3Encoder] = weakref.WeakValueDictionary()
 
 
 def dense_lists(output: M3Output) -> list[list[float]]:

@@ -79,16 +79,15 @@ class Model:
         dense = np.zeros((len(texts), self._checkpoint.hidden_size), dtype=np.float32)
         sparse: list[SparseVector] = [_NO_WEIGHTS] * len(texts)
         multivector: list[FloatArray] = [_NO_ROWS] * len(texts)
-        with self._lock:
-            for pack, result in run_packs(texts, self._budget, partial(self._forward, modes=modes)):
-                for row, member in enumerate(pack.members.tolist()):
-                    if result.sparse is not None:
-                        sparse[member] = result.sparse[row]
-                    if result.multivector is not None:
-                        multivector[member] = result.multivector[row]
-                if result.dense is not None:
-                    dense[pack.members] = result.dense
-                advance(len(pack.members))
+        for pack, result in run_packs(texts, self._budget, partial(self._forward, modes=modes)):
+            for row, member in enumerate(pack.members.tolist()):
+                if result.sparse is not None:
+                    sparse[member] = result.sparse[row]
+                if result.multivector is not None:
+                    multivector[member] = result.multivector[row]
+            if result.dense is not None:
+                dense[pack.members] = result.dense
+            advance(len(pack.members))
         return M3Output(
             dense if "dense" in modes else None,
             sparse if "sparse" in modes else None,
@@ -98,7 +97,8 @@ class Model:
         )
 
     def _forward(self, pack: Pack, modes: Sequence[Mode]) -> "PackOutput":
-        return self._heads.apply(self.backbone.forward(pack), pack, modes)
+        with self._lock:  # for a pack only: a query need not wait for all of a long job
+            return self._heads.apply(self.backbone.forward(pack), pack, modes)
 
 
 _NO_WEIGHTS = SparseVector(np.zeros(0, np.int32), np.zeros(0, np.float32))

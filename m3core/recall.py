@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from m3core.cache import VectorCache
+from m3core.errors import InvalidInput
 from m3core.output import Fingerprint, FloatArray, M3Output, Mode, SparseVector
 
 _FORMAT = 1  # changes with what the bytes mean
@@ -39,7 +40,13 @@ class Recall:
             encode: makes representations of some texts, or of none, by these modes.
         """
         keys = {text: [self._key(text, mode) for mode in modes] for text in dict.fromkeys(texts)}
-        held = self.cache.get([key for named in keys.values() for key in named])
+        found = self.cache.get([key for named in keys.values() for key in named])
+        held = {
+            key: value
+            for named in keys.values()
+            for key, mode in zip(named, modes, strict=True)
+            if key in found and (value := self._unpacked(mode, found[key])) is not None
+        }
         missing = [text for text, named in keys.items() if not all(key in held for key in named)]
         fresh = encode(missing)
         values: dict[bytes, Any] = {}
@@ -47,10 +54,7 @@ class Recall:
             values.update(zip(keys[text], (getattr(fresh, mode)[row] for mode in modes), strict=True))
         self.cache.put({key: _packed(value) for key, value in values.items() if key not in held})
         columns: dict[Mode, list[Any]] = {
-            mode: [
-                values[key] if (key := keys[text][place]) in values else self._unpacked(mode, held[key])
-                for text in texts
-            ]
+            mode: [values[key] if (key := keys[text][place]) in values else held[key] for text in texts]
             for place, mode in enumerate(modes)
         }
         dense: FloatArray | None = None
@@ -70,12 +74,19 @@ class Recall:
         named = json.dumps([*scope, self.max_length, mode, text])
         return hashlib.blake2b(named.encode(), digest_size=20).digest()
 
-    def _unpacked(self, mode: Mode, data: bytes) -> SparseVector | FloatArray:
-        if mode == "sparse":
-            half = len(data) // 2
+    def _unpacked(self, mode: Mode, data: bytes) -> SparseVector | FloatArray | None:
+        """What `_packed` wrote; `None` if it is damaged."""
+        width = {"dense": self.fingerprint.dense_dim, "sparse": 2}.get(mode, self.fingerprint.multivector_dim or 1)
+        if len(data) % (4 * width) or (mode == "dense" and len(data) != 4 * width):
+            return None
+        if mode != "sparse":
+            values: FloatArray = _array(data, np.float32)
+            return values if mode == "dense" else values.reshape(-1, width)
+        half = len(data) // 2
+        try:
             return SparseVector(_array(data[:half], np.int32), _array(data[half:], np.float32))
-        values: FloatArray = _array(data, np.float32)
-        return values if mode == "dense" else values.reshape(-1, self.fingerprint.multivector_dim or 1)
+        except InvalidInput:
+            return None
 
 
 def _array(data: bytes, dtype: type) -> Any:

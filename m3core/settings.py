@@ -4,11 +4,13 @@ Not for m3core itself, which does without pydantic; every framework brings it.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 
 from m3core.encoder import M3Encoder
+from m3core.hub import DEFAULT
 from m3core.lazy import LazyEncoder
 from m3core.output import Mode
 
@@ -21,7 +23,7 @@ class EncoderSettings(BaseModel):
     model_config = ConfigDict(protected_namespaces=(), populate_by_name=True)
 
     model_name: str = Field(
-        default_factory=lambda: os.environ.get("M3_MODEL", "BAAI/bge-m3"),
+        default_factory=lambda: os.environ.get("M3_MODEL", DEFAULT),
         alias="model",
         description="A hub id, a directory, or 'm3-mini'. Also read from M3_MODEL.",
     )
@@ -54,7 +56,23 @@ class EncoderSettings(BaseModel):
     def model_post_init(self, context: Any, /) -> None:
         """Notes how to load the model."""
         super().model_post_init(context)
-        self._encoder = LazyEncoder(
+        self._encoder = self._made()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting that changes means another encoder."""
+        super().__setattr__(name, value)
+        if name in EncoderSettings.model_fields:
+            self._encoder = self._made()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which shares the encoder unless a setting of it changes."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update is not None and not EncoderSettings.model_fields.keys().isdisjoint(update):
+            copied._encoder = copied._made()
+        return copied
+
+    def _made(self) -> LazyEncoder:
+        return LazyEncoder(
             self._wanted,
             model=self.model_name,
             device=self.device,

@@ -128,7 +128,8 @@ class Reference:
         chosen = sorted(proposed)
         dense = {matching[n]: unit_vector(texts[n].dense[0]) for n in chosen} if "dense" in held else {}
         pooled = {mode: by[chosen] for mode, by in scores.items()}
-        return Pool([matching[n] for n in chosen], pooled, fusion or WeightedSum(*query.score_weights), dense)
+        own = {mode: float(scores_by(mode, query, [query])[0]) for mode in scored}
+        return Pool([matching[n] for n in chosen], pooled, fusion or WeightedSum(*query.score_weights), dense, own)
 
 
 class Pool:
@@ -138,27 +139,35 @@ class Pool:
         ids: sorted.
         scores: by mode, in the order of the ids.
         fused: the fused scores.
-        share: these, as a share of what a record would get that each mode scores 1, or ranks first.
+        share: these, as a share of what the query's own text would get, or a record that each mode ranks first.
         dense: dense vectors of unit length by id.
     """
 
     def __init__(
-        self, ids: list[str], scores: dict[Mode, np.ndarray], fusion: Fusion, dense: dict[str, np.ndarray]
+        self,
+        ids: list[str],
+        scores: dict[Mode, np.ndarray],
+        fusion: Fusion,
+        dense: dict[str, np.ndarray],
+        own: dict[Mode, float],
     ) -> None:
         self.ids, self.scores, self.dense = ids, scores, dense
         weights = dict.fromkeys(scores, 1.0)
         match fusion:
             case WeightedSum():
                 weights = {mode: getattr(fusion, mode) for mode in scores}
-                parts, best = scores, 1.0
+                parts, full = scores, sum(weights[mode] * own[mode] for mode in scores)
             case RRF():
                 if fusion.weights is not None:
                     weights = {mode: fusion.weights[MODES.index(mode)] for mode in scores}
-                parts, best = {m: 1 / (fusion.k + self.ranks(m)) for m in scores}, 1 / (fusion.k + 1)
+                parts, full = (
+                    {m: 1 / (fusion.k + self.ranks(m)) for m in scores},
+                    sum(weights.values()) / (fusion.k + 1),
+                )
             case DBSF():
-                parts, best = {m: spread(s) for m, s in scores.items()}, 1.0
+                parts, full = {m: spread(s) for m, s in scores.items()}, float(len(scores))
         self.fused = sum(weights[m] * parts[m] for m in scores)
-        self.share = self.fused / (best * sum(weights.values()) or 1.0)
+        self.share = self.fused / (full if full > 0 else 1.0)
 
     def ranks(self, mode: Mode, slack: float = 0.0) -> np.ndarray:
         """1 and how many are better, by more than a slack."""

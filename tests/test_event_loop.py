@@ -120,6 +120,7 @@ def store_methods(
     ids, oldest = [str(i) for i in range(200)], count(1000)
     methods: dict[str, Callable[[], Awaitable[object]]] = {
         "LangChain aadd_documents": lambda: langchain.aadd_documents(documents()),
+        "LangChain afrom_texts": lambda: LangChainStore.afrom_texts(new_texts(texts), encoder, store=store),
         "LangChain aadd_texts": lambda: langchain.aadd_texts(new_texts(texts)),
         "LangChain asimilarity_search": lambda: langchain.asimilarity_search(question()),
         "LangChain asimilarity_search, filter": lambda: langchain.asimilarity_search(question(), filter={"n": 3}),

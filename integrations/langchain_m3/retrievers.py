@@ -1,5 +1,6 @@
 """`M3Retriever`: hybrid retrieval for LangChain."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -7,13 +8,13 @@ from typing import Any, Self
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
-from pydantic import ConfigDict, Field, InstanceOf
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
-from langchain_m3.documents import document_of, documents_of, records_of
+from langchain_m3.documents import SCORES, TOKENS, document_of, documents_of, records_of
 from langchain_m3.searching import OPTIONS, matched_tokens, merged
 from m3core import DBSF, RRF, M3Encoder, M3Output, Mode, SparseVector, WeightedSum
 from m3stores import Hit, HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import RESERVED, EncoderLike, as_encoder, closed_on_error
+from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
 
 
 class M3Retriever(BaseRetriever):
@@ -75,6 +76,8 @@ class M3Retriever(BaseRetriever):
     include_tokens: bool = False
     """Whether documents carry `metadata["_m3_tokens"]`: the tokens that match lexically, by what each adds to the
     sparse score; where sparse vectors were searched."""
+
+    _checked: TextIndex | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuses options that do not go together."""
@@ -153,12 +156,15 @@ class M3Retriever(BaseRetriever):
             CollectionMismatch: another encoder made the collection.
         """
         retriever = cls(store=store, encoder=as_encoder(encoder, store), **options)
-        _ = retriever._index  # compares the encoder with the collection's
+        _ = retriever._index
         return retriever
 
     @property
     def _index(self) -> TextIndex:
-        return TextIndex(self.encoder, self.store)
+        if self._checked is None:
+            self._checked = TextIndex(self.encoder, self.store)  # compares the encoder with the collection's
+        checked: TextIndex = self._checked
+        return checked
 
     @property
     def _defaults(self) -> dict[str, Any]:
@@ -179,7 +185,8 @@ class M3Retriever(BaseRetriever):
     ) -> list[Document]:
         options = merged(self._defaults, overrides)
         rerank, modes = options.pop("rerank"), options.pop("modes")
-        encoded, rerank = await self._index.aencode([query], rerank=rerank, modes=modes)
+        index = await asyncio.to_thread(lambda: self._index)  # which may ask a server
+        encoded, rerank = await index.aencode([query], rerank=rerank, modes=modes)
         (hits,) = await self.store.asearch(encoded, rerank=rerank, modes=modes, **options)
         sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
         return [self._document(hit, query, encoded, sparse) for hit in hits]
@@ -191,10 +198,10 @@ class M3Retriever(BaseRetriever):
         document = document_of(hit)
         if self.include_scores:
             scores = {"score": hit.score, "scores": dict(hit.scores), "ranks": dict(hit.ranks)}
-            document.metadata[RESERVED + "scores"] = scores
+            document.metadata[SCORES] = scores
         if self.include_tokens and encoded.sparse is not None and isinstance(sparse.get(hit.id), SparseVector):
             tokens = matched_tokens(self.encoder, query, encoded.sparse[0], sparse[hit.id])
-            document.metadata[RESERVED + "tokens"] = tokens
+            document.metadata[TOKENS] = tokens
         return document
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:

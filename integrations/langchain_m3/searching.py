@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from m3core import Fusion, InvalidInput, M3Encoder, M3Output, SparseVector, WeightedSum
-from m3core.scoring import mode_scores
 from m3stores import Hit
-from m3stores.diversity import full_score
+from m3stores.diversity import own_score
 
 OPTIONS = ("k", "candidates", "fusion", "weights", "rerank", "modes", "filter", "score_threshold")
 
@@ -31,17 +30,25 @@ def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         options["weights"] = None
     weights = options.pop("weights", None)
     if weights is not None:
-        if isinstance(weights, str) or not isinstance(weights, Sequence) or len(weights) not in (2, 3):
-            raise InvalidInput(f"weights are numbers for (dense, sparse, multi-vector), not {weights!r}")
-        options["fusion"] = WeightedSum(*weights)
+        options["fusion"] = _weighted(weights)
     return options
 
 
-def relevances(hits: Sequence[Hit], query: M3Output, fusion: Fusion | None) -> list[float]:
-    """How relevant hits are, from 0 to 1: their score as a share of what the query's own text would get.
+def _weighted(weights: Sequence[float]) -> WeightedSum:
+    try:
+        numbers = [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (2, 3) or isinstance(weights, str):
+        raise InvalidInput(f"weights are two or three numbers, for (dense, sparse, multi-vector), not {weights!r}")
+    return WeightedSum(*numbers)
 
-    So a passage that says just what the query says has 1, whatever the modes and weights. By RRF and DBSF, whose
-    scores depend on the other candidates, it is the share of what a passage would get that is first by every mode.
+
+def relevances(hits: Sequence[Hit], query: M3Output, fusion: Fusion | None) -> list[float]:
+    """How relevant hits are, from 0 to 1: the weighted sum of their scores, as a share of what the query itself gets.
+
+    So a passage that says just what the query says has 1, whatever the modes and weights. RRF and DBSF order hits by
+    what else was found, which says nothing of how relevant the first one is: with them too it is the model's own sum.
 
     Args:
         hits: of one query.
@@ -51,11 +58,10 @@ def relevances(hits: Sequence[Hit], query: M3Output, fusion: Fusion | None) -> l
     if not hits:
         return []
     modes = tuple(hits[0].scores)
-    total = WeightedSum(*query.score_weights) if fusion is None else fusion
-    full = full_score(total, modes)
-    if isinstance(total, WeightedSum):
-        full = sum(getattr(total, mode) * float(mode_scores(query, query, mode)[0, 0]) for mode in modes)
-    return [min(max(hit.score / full, 0.0), 1.0) if full > 0 else 0.0 for hit in hits]
+    total = fusion if isinstance(fusion, WeightedSum) else WeightedSum(*query.score_weights)
+    full = own_score(query, total, modes)
+    sums = [sum(getattr(total, mode) * score for mode, score in hit.scores.items()) for hit in hits]
+    return [min(max(score / full, 0.0), 1.0) if full > 0 else 0.0 for score in sums]
 
 
 def matched_tokens(encoder: M3Encoder, query: str, weights: SparseVector, document: SparseVector) -> dict[str, float]:

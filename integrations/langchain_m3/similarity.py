@@ -171,7 +171,10 @@ class SimilaritySearch(VectorStore):
         return M3Output(vector[None], score_weights=self.encoder.score_weights, fingerprint=self.encoder.fingerprint)
 
     def _dense_options(self, k: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        return merged({}, {**options, "modes": ["dense"], "rerank": False, "k": k})
+        if others := options.keys() - {"filter", "score_threshold", "candidates"}:
+            raise InvalidInput(f"a search by vector is dense: it takes no {', '.join(sorted(others))}")
+        held = {"candidates": self._defaults["candidates"]}
+        return merged(held, {**options, "modes": ["dense"], "rerank": False, "k": k})
 
 
 @dataclass(frozen=True)

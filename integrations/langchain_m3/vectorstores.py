@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +17,8 @@ from langchain_m3.embeddings import M3Embeddings
 from langchain_m3.similarity import BY_TYPE, SimilaritySearch
 from m3core import Fusion, InvalidInput, Mode
 from m3stores import HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
+from m3stores.adapting import EncoderLike, as_encoder, closed_on_error, with_reserved
+from m3stores.engine import gently
 
 
 class M3VectorStore(SimilaritySearch):
@@ -123,7 +126,8 @@ class M3VectorStore(SimilaritySearch):
             InvalidInput: texts, metadata or ids that cannot be stored, or embeddings of another package.
         """
         documents = documents_of(texts, metadatas, ids)
-        with closed_on_error(store or QdrantStore(collection, path=path)) as opened:
+        made_here = closed_on_error(QdrantStore(collection, path=path)) if store is None else nullcontext(store)
+        with made_here as opened:
             made = cls(opened, embedding, **options)
             made.add_documents(documents, show_progress=show_progress)
         return made
@@ -139,7 +143,7 @@ class M3VectorStore(SimilaritySearch):
         **options: Any,
     ) -> Self:
         """`from_texts` without blocking the event loop."""
-        return await asyncio.to_thread(cls.from_texts, texts, embedding, metadatas, ids=ids, **options)
+        return await asyncio.to_thread(gently, partial(cls.from_texts, texts, embedding, metadatas, ids=ids, **options))
 
     @property
     def embeddings(self) -> M3Embeddings:
@@ -173,7 +177,9 @@ class M3VectorStore(SimilaritySearch):
             CollectionMismatch: another encoder made the collection.
         """
         _refuse(rest)
-        return self._index.add(records_of(documents, ids), modes=self._store_modes, show_progress=show_progress)
+        records = records_of(documents, ids)
+        records = with_reserved(records, self.store.get([record.id for record in records]))
+        return self._index.add(records, modes=self._store_modes, show_progress=show_progress)
 
     async def aadd_documents(
         self,
@@ -187,6 +193,7 @@ class M3VectorStore(SimilaritySearch):
         """`add_documents` without blocking the event loop."""
         _refuse(rest)
         records = await asyncio.to_thread(records_of, documents, ids)
+        records = with_reserved(records, await self.store.aget([record.id for record in records]))
         return await self._index.aadd(records, modes=self._store_modes, show_progress=show_progress)
 
     def add_texts(

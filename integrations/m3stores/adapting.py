@@ -5,11 +5,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from m3core import Fingerprint, InvalidInput, M3Encoder, ModelNotFound
-from m3core.hub import MINI
+from m3core import Fingerprint, InvalidInput, M3Encoder, ModelNotFound, Record
+from m3core.hub import DEFAULT, MINI
+from m3core.lazy import shared_encoder
 from m3stores.store import HybridStore
 
 RESERVED = "_m3_"
@@ -41,10 +43,10 @@ def as_encoder(encoder: object, store: HybridStore) -> M3Encoder:
         case M3Encoder():
             return encoder
         case str() | Path():
-            return M3Encoder(encoder)
+            return shared_encoder(model=str(encoder))
         case None:
             fingerprint = store.schema.fingerprint if store.schema else None
-            return M3Encoder() if fingerprint is None else made_by(fingerprint)
+            return shared_encoder(model=DEFAULT) if fingerprint is None else made_by(fingerprint)
         case HasEncoder() if isinstance(found := encoder.encoder, M3Encoder):
             return found
     raise InvalidInput(
@@ -81,7 +83,7 @@ def made_by(fingerprint: Fingerprint, *, model: str | None = None, **arguments: 
             "--model"
         )
     settings = {what: getattr(fingerprint, what) for what in ("revision", "max_length", "normalize", "instruction")}
-    return M3Encoder(model or name, **(settings | arguments))
+    return shared_encoder(model=model or name, **(settings | arguments))
 
 
 def content_ids(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -113,6 +115,19 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(key, str) and key.startswith(RESERVED):
             raise InvalidInput(f"metadata keys that begin with {RESERVED!r} are reserved; rename {key!r}")
     return dict(metadata)
+
+
+def with_reserved(records: Iterable[Record], held: Iterable[Record]) -> list[Record]:
+    """Records with what an adapter, perhaps another framework's, keeps in those that they are to replace.
+
+    Args:
+        records: to be stored.
+        held: those of the same ids that are there.
+    """
+    kept = {
+        record.id: {key: value for key, value in record.metadata.items() if key.startswith(RESERVED)} for record in held
+    }
+    return [replace(record, metadata={**kept.get(record.id, {}), **record.metadata}) for record in records]
 
 
 def visible_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from m3core import RRF, Fusion, Mode, WeightedSum
+from m3core import RRF, Fusion, M3Output, Mode, WeightedSum
 from m3core.output import MODES, FloatArray
+from m3core.scoring import mode_scores
 
 
 def mmr_order(relevance: npt.NDArray[np.floating], vectors: FloatArray, balance: float, k: int) -> list[int]:
@@ -36,11 +37,17 @@ def mmr_order(relevance: npt.NDArray[np.floating], vectors: FloatArray, balance:
     return order
 
 
-def full_score(fusion: Fusion, modes: Sequence[Mode]) -> float:
-    """The fused score of a record that each of the modes scores 1, or ranks first: the measure of fused scores."""
+def own_score(query: M3Output, fusion: Fusion, modes: Sequence[Mode]) -> float:
+    """The fused score that a query's own text would get, or by ranks one that is first by each mode: a full score.
+
+    Args:
+        query: of one text.
+        fusion: of the scores.
+        modes: that score.
+    """
     match fusion:
         case WeightedSum():
-            full = sum(getattr(fusion, mode) for mode in modes)
+            full = sum(getattr(fusion, mode) * float(mode_scores(query, query, mode)[0, 0]) for mode in modes)
         case RRF():
             weights = fusion.weights or (1.0, 1.0, 1.0)
             full = sum(weights[MODES.index(mode)] for mode in modes) / (fusion.k + 1)

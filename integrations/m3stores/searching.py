@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from m3core import Fusion, M3Output, Mode, UnsupportedMode, fuse
 from m3stores.collection import Hit, Schema
-from m3stores.diversity import full_score, mmr_order
+from m3stores.diversity import mmr_order, own_score
 from m3stores.engine import Engine
 
 
@@ -66,7 +66,7 @@ async def search(engine: Engine, queries: M3Output, plan: Plan) -> list[list[Hit
     if missing:
         for (row, mode, _), scores in zip(missing, await engine.scores(queries, missing), strict=True):
             pools[row].scores.setdefault(mode, {}).update(scores)
-    return [await _hits(engine, pool, plan) for pool in pools]
+    return [await _hits(engine, pool, query, plan) for pool, query in zip(pools, queries, strict=True)]
 
 
 class _Pool:
@@ -87,7 +87,7 @@ class _Pool:
         return np.array([known.get(i, 0.0) for i in self.ids])
 
 
-async def _hits(engine: Engine, pool: _Pool, plan: Plan) -> list[Hit]:
+async def _hits(engine: Engine, pool: _Pool, query: M3Output, plan: Plan) -> list[Hit]:
     if not pool.ids:
         return []
     per_mode = {mode: pool.array(mode) for mode in plan.scored}
@@ -96,7 +96,7 @@ async def _hits(engine: Engine, pool: _Pool, plan: Plan) -> list[Hit]:
     if plan.threshold is not None:
         order = [i for i in order if fused[i] >= plan.threshold]
     if plan.mmr is not None:
-        order = await _diverse(engine, pool, order, fused, plan)
+        order = await _diverse(engine, pool, order, fused / own_score(query, plan.fusion, plan.scored), plan)
     hits: list[Hit] = []
     while order and len(hits) < plan.k:  # once, unless records were deleted meanwhile
         best, order = order[: plan.k - len(hits)], order[plan.k - len(hits) :]
@@ -124,13 +124,12 @@ def _ranks(scores: npt.NDArray[np.float64], places: list[int]) -> list[int]:
 
 
 async def _diverse(
-    engine: Engine, pool: _Pool, order: list[int], fused: npt.NDArray[np.float64], plan: Plan
+    engine: Engine, pool: _Pool, order: list[int], relevance: npt.NDArray[np.float64], plan: Plan
 ) -> list[int]:
     assert plan.mmr is not None
     vectors = await engine.vectors([pool.ids[i] for i in order], "dense")
     order = [i for i in order if pool.ids[i] in vectors]
     if not order:
         return []
-    relevance = fused[order] / full_score(plan.fusion, plan.scored)
     stacked = np.stack([vectors[pool.ids[i]] for i in order])
-    return [order[i] for i in mmr_order(relevance, stacked, plan.mmr, plan.k)]
+    return [order[i] for i in mmr_order(relevance[order], stacked, plan.mmr, plan.k)]

@@ -172,7 +172,7 @@ class HybridStore(AsyncTwins):
             score_threshold: the least fused score of a hit.
             mmr: λ of maximal marginal relevance, by which the hits are chosen from the candidates and ordered: 1 goes
                 by score alone, 0 only by how a record's dense vector differs from those before. Relevance is the fused
-                score as a share of what a record would get that each mode scores 1 (or, by RRF, ranks first).
+                score as a share of what the query's own text would get, or by RRF a record that each mode ranks first.
 
         Returns:
             For each query its hits, best first; equal scores in the order of ids. Empty in an empty collection.

@@ -84,7 +84,7 @@ class AsyncTwins(ABC):
 
     async def aadd_modes(self, modes: Sequence[Mode], encode: Encode, *, show_progress: bool = False) -> None:
         """`add_modes` in a thread."""
-        await asyncio.to_thread(self.add_modes, modes, encode, show_progress=show_progress)
+        await asyncio.to_thread(gently, partial(self.add_modes, modes, encode, show_progress=show_progress))
 
     async def aclear(self) -> None:
         """`clear`, async."""

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from langchain_m3 import M3Embeddings
 from m3core import InvalidInput, M3Encoder
+from m3core.hub import locate
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +45,17 @@ def test_the_fields_reach_the_encoder() -> None:
     assert (encoder.fingerprint.normalize, encoder.fingerprint.instruction) == (False, "query: ")
 
 
-def test_every_field_of_loading_reaches_the_encoder(tmp_path: Path) -> None:
+def test_every_field_of_loading_reaches_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict = {}
+    monkeypatch.setattr("m3core.encoder.locate", lambda model, **given: asked.update(given) or locate(model, **given))
     settings = {"endpoint": "http://localhost:9", "revision": "v1", "batch_tokens": 512, "cache_folder": tmp_path}
     embeddings = M3Embeddings(model="m3-mini", token="hf_secret", cache=tmp_path / "vectors.sqlite", **settings)
     given = embeddings.encoder.arguments
     assert {name: given[name] for name in settings} == settings | {"cache_folder": str(tmp_path)}
-    assert given["token"] == "hf_secret"
+    assert asked["token"] == "hf_secret"
+    assert (asked["revision"], asked["endpoint"], asked["cache_folder"]) == ("v1", "http://localhost:9", str(tmp_path))
     assert embeddings.encoder.cache.path == tmp_path / "vectors.sqlite"
-    assert "hf_secret" not in f"{embeddings!r} {embeddings.model_dump()} {embeddings.model_dump_json()}"
+    assert "hf_secret" not in f"{given} {embeddings!r} {embeddings.model_dump()} {embeddings.model_dump_json()}"
 
 
 def test_all_modes_of_one_pass(embeddings: M3Embeddings) -> None:
@@ -84,3 +88,13 @@ def test_a_copy_loads_its_own_model(embeddings: M3Embeddings) -> None:
 def test_in_a_vector_store(embeddings: M3Embeddings) -> None:
     store = InMemoryVectorStore.from_texts(["巴黎是法国的首都。", "Bananas are yellow."], embeddings)
     assert store.similarity_search("法国首都在哪里？", k=1)[0].page_content == "巴黎是法国的首都。"
+
+
+def test_settings_that_change_make_another_encoder(embeddings: M3Embeddings) -> None:
+    changed = embeddings.model_copy(update={"max_length": 8})
+    assert changed.encoder.max_length == 8
+    changed.max_length = 16
+    assert changed.encoder.max_length == 16
+    assert embeddings.model_copy().encoder is embeddings.model_copy(deep=True).encoder is embeddings.encoder
+    shown = embeddings.model_copy(update={"show_progress": True})
+    assert shown.encoder is embeddings.encoder

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from store_home import Home
 
-from langchain_m3 import M3Embeddings, M3VectorStore
+from langchain_m3 import M3Embeddings, M3Retriever, M3VectorStore
 from m3core import RRF, CollectionMismatch, InvalidInput, M3Encoder, UnsupportedMode, WeightedSum
 from m3stores import QdrantStore
 
@@ -201,8 +201,11 @@ def test_bad_input_is_refused(filled: M3VectorStore, mini: M3Encoder, m3_dir: ob
         filled.similarity_search(QUERY, fetch=3)
     with pytest.raises(InvalidInput, match="either weights"):
         filled.similarity_search(QUERY, weights=(1, 1, 1), fusion=RRF())
-    with pytest.raises(InvalidInput, match="weights are numbers"):
-        M3VectorStore(filled.store, mini, weights="1,1,1")
+    for weights in ("1,1,1", ["a", "b"], [1.0], 3):
+        with pytest.raises(InvalidInput, match="weights are two or three numbers"):
+            M3VectorStore(filled.store, mini, weights=weights)
+    with pytest.raises(InvalidInput, match="by vector is dense: it takes no modes, rerank"):
+        filled.similarity_search_by_vector([0.0] * 384, modes=["sparse"], rerank=True)
     with pytest.raises(InvalidInput, match="5 texts come with 1 metadatas"):
         M3VectorStore.from_texts(TEXTS, mini, [{}])
     with pytest.raises(InvalidInput, match="5 documents come with 1 ids"):
@@ -220,3 +223,42 @@ def test_what_could_not_be_opened_is_closed(mini: M3Encoder, tmp_path: object) -
     with pytest.raises(InvalidInput, match="reserved"):
         M3VectorStore.from_texts(["a"], mini, [{"_m3_x": 1}], path=tmp_path)
     QdrantStore("documents", path=tmp_path).close()  # which a store left open would not allow
+
+
+def test_a_store_that_was_given_stays_open_when_something_fails(mini: M3Encoder) -> None:
+    with QdrantStore("given") as given:
+        M3VectorStore(given, mini).add_texts(["of value"])
+        with pytest.raises(InvalidInput, match="reserved"):
+            M3VectorStore.from_texts(["x"], mini, [{"_m3_x": 1}], store=given)
+        assert given.count() == 1
+
+
+def test_components_by_name_share_one_model() -> None:
+    store = M3VectorStore(QdrantStore("one"), "m3-mini")
+    other = M3VectorStore(QdrantStore("two"), "m3-mini")
+    assert store.encoder is other.encoder is M3Embeddings(model="m3-mini").encoder
+
+
+def test_what_a_retriever_added_for_information_is_not_stored(mini: M3Encoder) -> None:
+    retriever = M3Retriever.from_texts(TEXTS, encoder=mini, include_scores=True, include_tokens=True)
+    found = retriever.invoke(QUERY)
+    store = M3VectorStore(QdrantStore("again"), mini)
+    store.add_documents(found)
+    assert store.get_by_ids([found[0].id])[0].metadata == {}
+
+
+def test_relevance_by_ranks_is_that_of_the_weighted_sum(filled: M3VectorStore) -> None:
+    """The first by rank may be far from the query."""
+    ((_, lone),) = filled.similarity_search_with_relevance_scores(QUERY, filter={"n": 2}, fusion=RRF())
+    ((_, summed),) = filled.similarity_search_with_relevance_scores(QUERY, filter={"n": 2})
+    assert lone == summed < 0.75
+
+
+def test_lambda_means_the_same_where_vectors_have_no_unit_length(m3e_dir: object) -> None:
+    texts = ["the one", "the one ", "the one  ", "9 8 7 6 5 4"]
+    orders = []
+    for normalize in (False, True):
+        encoder = M3Encoder(m3e_dir, normalize=normalize, dtype="float32")
+        store = M3VectorStore.from_texts(texts, encoder, ids=list("abcd"))
+        orders.append(ids(store.max_marginal_relevance_search("the one", k=2, lambda_mult=0.2)))
+    assert orders[0] == orders[1] == ["a", "d"]

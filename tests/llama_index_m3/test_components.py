@@ -11,6 +11,7 @@ from llama_index.embeddings.m3 import M3Embedding
 from llama_index.postprocessor.m3 import M3Rerank
 from llama_index.sparse_embeddings.m3 import M3SparseEmbedding
 from m3core import InvalidInput, M3Encoder
+from m3core.hub import locate
 from m3core.lazy import LazyEncoder
 
 TEXTS = ["巴黎是法国的首都。", "Tokyo is the capital of Japan.", "Bananas are yellow.", "东京塔很高，首都也在那里。"]
@@ -86,15 +87,18 @@ def test_a_copy_does_the_same(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", COMPONENTS)
-def test_a_token_is_never_shown(kind) -> None:
-    component = kind("m3-mini", token=SECRET)
+def test_a_token_is_never_shown(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = kind("m3-mini", token=SECRET, max_length=490 + COMPONENTS.index(kind))  # an encoder of its own
     shown = [repr(component), str(component), str(component.model_dump()), component.model_dump_json()]
     if kind is not M3SparseEmbedding:
         shown += [str(component.to_dict()), component.to_json()]
     if kind is not M3Rerank:
         shown.append(str(component.to_payload()) if hasattr(component, "to_payload") else "")
     assert not any(SECRET in text for text in shown)
-    assert component.encoder.arguments["token"] == SECRET
+    asked: dict = {}
+    monkeypatch.setattr("m3core.encoder.locate", lambda model, **given: asked.update(given) or locate(model, **given))
+    assert SECRET not in str(component.encoder.arguments)
+    assert asked["token"] == SECRET
 
 
 @pytest.mark.parametrize("kind", COMPONENTS)
@@ -145,3 +149,10 @@ def test_what_changes_vectors_changes_the_key_of_a_pipelines_cache() -> None:
     keys = [str(M3Embedding("m3-mini", **change).to_dict()) for change in [{}, *changes]]
     assert len(set(keys)) == len(keys)
     assert str(M3Embedding("m3-mini").to_dict()) == keys[0]
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_the_model_is_named_once(kind) -> None:
+    assert kind(model="m3-mini").model_name == kind(model_name="m3-mini").model_name == "m3-mini"
+    with pytest.raises(InvalidInput, match="give the model once"):
+        kind("m3-mini", model="other")

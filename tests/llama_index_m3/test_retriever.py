@@ -6,7 +6,7 @@ import pytest
 from counting import counted_passes
 from llama_index.core import Document
 from llama_index.core.node_parser import SentenceSplitter
-from llama_index.core.schema import ImageNode, IndexNode, MetadataMode, NodeRelationship, TextNode
+from llama_index.core.schema import ImageNode, IndexNode, MetadataMode, NodeRelationship, QueryBundle, TextNode
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index.retrievers.m3 import M3Retriever
@@ -161,3 +161,18 @@ def test_a_collection_may_move_to_chroma(mini: M3Encoder, retriever: M3Retriever
 def test_another_encoder_is_refused_at_once(m3_dir: Path, retriever: M3Retriever) -> None:
     with pytest.raises(CollectionMismatch, match="model is 'm3-mini' there"):
         M3Retriever.from_store(retriever.store, encoder=m3_dir)
+
+
+async def test_what_llama_index_embeds_for_a_query_counts(mini: M3Encoder) -> None:
+    """As HyDE does it: dense by other texts than the query."""
+    retriever = M3Retriever.from_documents(documents(), encoder=mini, modes=["dense"], similarity_top_k=1)
+    plain, hypothetical = (
+        QueryBundle("法国首都在哪里？"),
+        QueryBundle("法国首都在哪里？", custom_embedding_strs=[TEXTS[2]]),
+    )
+    given = QueryBundle("法国首都在哪里？", embedding=mini.encode_queries([TEXTS[2]]).dense[0].tolist())
+    for retrieve in (retriever.retrieve, lambda bundle: asyncio.run(retriever.aretrieve(bundle))):
+        found = [
+            (await asyncio.to_thread(retrieve, asked))[0].node.metadata["n"] for asked in (plain, hypothetical, given)
+        ]
+        assert found == [0, 2, 2]

@@ -79,3 +79,25 @@ async def test_langchain_reads_updates_and_deletes_what_llama_index_wrote(langch
     assert await call(llama_index, "get_nodes", ["paris/1", "tokyo/1", "banana/1"]) == [updated, nodes[1]]
     await call(llama_index, "delete", "doc")
     assert await call(llama_index, "get_nodes") == [updated]
+
+
+def test_an_update_by_langchain_leaves_a_node_with_its_document(store: HybridStore, mini, embed_model) -> None:
+    llama, langchain = M3VectorStore(store, embed_model), LangChainStore(store, mini)
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc")}
+    llama.add([TextNode(text="巴黎", id_="a", relationships=source)])
+    (found,) = langchain.similarity_search("巴黎")
+    found.metadata["seen"] = True
+    langchain.add_documents([found])
+    (node,) = llama.get_nodes(["a"])
+    assert (node.ref_doc_id, node.metadata) == ("doc", {"seen": True})
+    llama.delete("doc")
+    assert store.count() == 0
+
+
+async def test_llama_index_deletes_a_langchain_document_by_its_id(store: HybridStore, mini, embed_model) -> None:
+    LangChainStore(store, mini).add_texts(["one", "two"], ids=["a", "b"])
+    llama = M3VectorStore(store, embed_model)
+    llama.delete("a")
+    assert store.count() == 1
+    await llama.adelete("b")
+    assert store.count() == 0

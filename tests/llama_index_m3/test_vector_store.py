@@ -2,24 +2,33 @@
 
 import base64
 import copy
+from pathlib import Path
 
 import pytest
+from counting import counted_passes
 from llama_index.core.schema import (
     Document,
     ImageDocument,
     ImageNode,
     IndexNode,
     MediaResource,
+    MetadataMode,
     Node,
     NodeRelationship,
     RelatedNodeInfo,
     TextNode,
 )
-from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
+from llama_index.core.vector_stores.types import (
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
+from store_home import Home
 
 from llama_index.embeddings.m3 import M3Embedding
 from llama_index.vector_stores.m3 import M3VectorStore
-from m3core import CollectionMismatch, InvalidInput
+from m3core import CollectionMismatch, InvalidInput, StoreWarning, UnsupportedMode
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 IDS = ["my-id/ü 1", "11111111-1111-1111-1111-111111111111", "节点 🙂", "x" * 300, "0"]
@@ -223,11 +232,33 @@ async def test_an_embedding_is_checked_and_not_kept(vector_store, embed_model, c
     embedded = embed_model(nodes)
     assert await call(vector_store, "add", embedded) == named(corpus)
     assert await call(vector_store, "get_nodes", named(corpus)) == corpus
-    other = TextNode(text="别的模型", id_="other", embedding=[1.0] + [0.0] * 383)
-    for wrong in (other, other.model_copy(update={"embedding": [1.0, 0.0]})):
-        with pytest.raises(CollectionMismatch, match="embedded by another model"):
-            await call(vector_store, "add", [wrong])
+    other = TextNode(text="别的模型", id_="other", embedding=[1.0, 0.0])
+    with pytest.raises(CollectionMismatch, match="embedded by another model"):
+        await call(vector_store, "add", [other])
     assert vector_store.client.count() == len(corpus)
+
+
+async def test_a_node_that_was_changed_after_it_was_embedded_is_encoded_anew(vector_store, embed_model, call) -> None:
+    (embedded,) = embed_model([TextNode(text="巴黎是法国的首都。", id_="a")])
+    embedded.metadata["题目"] = "香蕉的颜色与味道"
+    with pytest.warns(StoreWarning, match="is encoded anew"):
+        await call(vector_store, "add", [embedded])
+    expected = embed_model.get_text_embedding(embedded.get_content(metadata_mode=MetadataMode.EMBED))
+    assert vector_store.client.vectors(["a"], "dense")["a"] == pytest.approx(expected, abs=1e-3)
+
+
+async def test_a_dense_model_serves_too(home: Home, m3e_dir: Path, call) -> None:
+    embed_model = M3Embedding(str(m3e_dir))
+    store = M3VectorStore(home.open(), embed_model)
+    nodes = embed_model([TextNode(text="中国人说的", id_="a"), TextNode(text="one two", id_="b")])
+    with counted_passes() as passes:
+        assert await call(store, "add", nodes) == ["a", "b"]
+        assert passes.texts == 0
+    assert store.client.modes == ("dense",)
+    query = VectorStoreQuery(query_str="one two", similarity_top_k=1)
+    assert (await call(store, "query", query)).ids == ["b"]
+    with pytest.raises(UnsupportedMode, match="no sparse"):
+        await call(store, "query", VectorStoreQuery(query_str="one", mode=VectorStoreQueryMode.HYBRID))
 
 
 async def test_what_is_given_is_not_changed(vector_store, embed_model, call) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +244,54 @@ def test_without_a_readable_file_the_work_is_done_with_a_warning(m3_dir: Path, t
     with pytest.warns(CacheWarning, match="passed over"):
         again = encoder.encode_documents(TEXTS)
     assert np.abs(again.dense - expected.dense).max() < 1e-5
+
+
+OPENER = """
+import sys, time
+from m3core import VectorCache
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+for n in range(20):
+    VectorCache(f"{sys.argv[1]}/{n}.sqlite").put({b"a": b"1"})
+"""
+
+
+def test_processes_may_make_it_at_the_same_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", OPENER, str(tmp_path), str(time.time() + 3)]
+    for opener in [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]:
+        _, error = opener.communicate(timeout=60)
+        assert opener.returncode == 0, error.decode()
+
+
+def test_what_was_read_counts_though_its_use_cannot_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = VectorCache(tmp_path / "vectors.sqlite")
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    cache.put({b"a": b"1"})
+    monkeypatch.undo()
+    other = sqlite3.connect(tmp_path / "vectors.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    start = time.perf_counter()
+    assert cache.get([b"a"]) == {b"a": b"1"}
+    assert time.perf_counter() - start < 5
+    other.close()
+
+
+@pytest.mark.parametrize("damage", ["substr(value, 1, length(value) - 3)", "x''", "zeroblob(length(value) * 2)"])
+def test_what_is_damaged_is_encoded_anew(m3_dir: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "vectors.sqlite"
+    encoder = M3Encoder(m3_dir, dtype="float32", device="cpu", cache=path)
+    first = encoder.encode_documents(TEXTS[:2])
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE vectors SET value = {damage} WHERE length(value) = 128")  # the dense ones
+    with counted_passes() as passes:
+        again, once_more = encoder.encode_documents(TEXTS[:2]), encoder.encode_documents(TEXTS[:2])
+    assert passes.texts == 2
+    assert np.abs(again.dense - first.dense).max() < 1e-5
+    assert same(again, once_more)
+
+
+def test_a_home_folder_and_a_folder_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert VectorCache("~/vectors.sqlite").path == tmp_path / "vectors.sqlite"
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="cannot be used as a cache"):
+        VectorCache(tmp_path / "file" / "vectors.sqlite")

@@ -221,3 +221,20 @@ print("survived with", encoder._model._budget.tokens)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "survived" in done.stdout
+
+
+def test_a_query_does_not_wait_for_a_long_job(m3_dir: Path) -> None:
+    encoder = M3Encoder(m3_dir, dtype="float32", device="cpu", batch_tokens=64)
+    done: list[str] = []
+    long = ["the meaning of it and of you " * 3] * 3000
+
+    async def both() -> None:
+        job = asyncio.create_task(encoder.aencode_documents(long))
+        job.add_done_callback(lambda _: done.append("documents"))
+        await asyncio.sleep(0.05)
+        await encoder.aencode_queries(["me"])
+        done.append("query")
+        await job
+
+    asyncio.run(both())
+    assert done[0] == "query"

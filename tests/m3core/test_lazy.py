@@ -1,16 +1,20 @@
 """Components that stand for one encoder: it loads once, and its passes are shared."""
 
 import asyncio
+import copy
 import gc
 import pickle
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from counting import counted_passes
 
 from m3core import M3Encoder, UnsupportedMode
-from m3core.lazy import LazyEncoder
+from m3core.lazy import LazyEncoder, shared_encoder
 
 TEXTS = ["the meaning of it", "中国人说的"]
 
@@ -95,3 +99,66 @@ def test_a_copy_for_another_process_shares_the_file_and_the_passes(m3_dir: Path,
         sparse.encode(TEXTS)
     assert passes.texts == 2
     assert pickle.loads(pickle.dumps(lazy(m3_dir, "dense"))).modes == ("dense",)
+
+
+def test_one_that_follows_wants_only_what_the_model_has(m3e_dir: Path) -> None:
+    dense = lazy(m3e_dir, "dense", max_length=30)
+    assert dense.wanting(["dense", "sparse", "multivector"]).encode(TEXTS).modes == ("dense",)
+
+
+def test_defaults_make_no_difference_and_what_is_in_use_is_shared(m3_dir: Path) -> None:
+    encoder = shared_encoder(model=m3_dir, max_length=31)
+    assert LazyEncoder(model=str(m3_dir), dtype="auto", device=None, max_length=31).get() is encoder
+
+
+def test_what_was_lent_is_taken_back(tiny_m3: M3Encoder) -> None:
+    dense = LazyEncoder.of(tiny_m3)
+    sparse = LazyEncoder.of(tiny_m3, ["sparse"])
+    with counted_passes() as passes:
+        dense.encode(TEXTS)
+        sparse.encode(TEXTS)
+    assert passes.texts == 2
+    assert tiny_m3.cache is not None
+    del sparse
+    gc.collect()
+    assert dense.get().cache is None
+    other = dense.wanting(["dense"])
+    assert other.get().cache is not None
+    del dense, other
+    gc.collect()
+    assert tiny_m3.cache is None
+
+
+def test_copies_in_this_process_share_the_encoder(tiny_m3: M3Encoder) -> None:
+    dense = LazyEncoder.of(tiny_m3)
+    assert copy.deepcopy(dense).get() is copy.copy(dense).get() is tiny_m3
+
+
+def test_components_come_and_go_while_others_encode(m3_dir: Path) -> None:
+    """In threads, with as many changes of them as can be."""
+    stop = threading.Event()
+    mine = lazy(m3_dir, "dense", max_length=32)
+    mine.get()
+    errors: list[BaseException] = []
+
+    def work(step: Callable[[], object]) -> None:
+        try:
+            while not stop.is_set():
+                step()
+        except BaseException as error:
+            errors.append(error)
+
+    steps = [lambda: lazy(m3_dir, "sparse", max_length=32), lambda: mine.wanting(["dense"]), mine.get, mine.get]
+    threads = [threading.Thread(target=work, args=(step,)) for step in steps]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert errors == []

@@ -10,7 +10,7 @@ from m3stores.engine import GENTLY
 
 _PAGE = 2000
 _ATTEMPTS = 5
-_SHORT = {"upsert": 8, "delete": 200}  # records in 10 ms or so
+_SHORT = {"upsert": 16, "update": 16, "delete": 200}  # records in 10 ms or so
 _REST = {"upsert": 3.0, "update": 3.0, "delete": 6.0}  # for the event loop, by the time that it stood still
 
 
@@ -100,14 +100,16 @@ class ChromaCollection:
             raise
 
     def change(self, method: str, **arguments: Any) -> None:
-        """Calls a method that writes, with what `call` takes and raises.
+        """Calls a method that writes, with one value of each argument for each record. Raises what `call` raises.
 
         In this process Chroma lets no other thread run meanwhile; where an event loop waits, it gets its time after it.
         """
-        begun = time.perf_counter()
-        self.call(method, **arguments)
-        if self._embedded and GENTLY.get():
-            time.sleep(_REST[method] * (time.perf_counter() - begun))
+        most = self.at_a_time(method)
+        for start in range(0, len(arguments["ids"]), most):
+            begun = time.perf_counter()
+            self.call(method, **{name: values[start : start + most] for name, values in arguments.items()})
+            if self._embedded and GENTLY.get():
+                time.sleep(_REST[method] * (time.perf_counter() - begun))
 
     def at_a_time(self, method: str = "get") -> int:
         """The most records for one call of a method: that Chroma takes, and that do not take long if they must not."""

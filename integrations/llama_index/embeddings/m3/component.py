@@ -22,6 +22,8 @@ class M3Component(EncoderSettings):
         unknown = sorted(set(fields) - set(type(self).model_fields) - {"class_name", "model"})
         if unknown:
             raise InvalidInput(f"{type(self).__name__} has no field {', '.join(unknown)}")
+        if model_name is not None and "model" in fields:
+            raise InvalidInput("give the model once: as the first argument, as model_name= or as model=")
         fields.pop("class_name", None)
         super().__init__(**fields if model_name is None else {"model_name": model_name, **fields})
 

@@ -1,9 +1,12 @@
 """`M3Retriever`: hybrid retrieval for LlamaIndex."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.ingestion import run_transformations
@@ -13,7 +16,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index.vector_stores.m3.filters import filter_of
 from llama_index.vector_stores.m3.nodes import record_of, scored_node_of
-from m3core import Fusion, M3Encoder, Mode
+from m3core import Fusion, M3Encoder, M3Output, Mode
 from m3stores import HybridStore, QdrantStore, TextIndex
 from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
 
@@ -142,9 +145,27 @@ class M3Retriever(BaseRetriever):
         return self._index.store
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        (hits,) = self._index.search([query_bundle.query_str], **self._options)
+        encoded, options = self._encoded(query_bundle)
+        (hits,) = self.store.search(encoded, **options)
         return [scored_node_of(hit) for hit in hits]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        (hits,) = await self._index.asearch([query_bundle.query_str], **self._options)
+        encoded, options = await asyncio.to_thread(self._encoded, query_bundle)
+        (hits,) = await self.store.asearch(encoded, **options)
         return [scored_node_of(hit) for hit in hits]
+
+    def _encoded(self, query_bundle: QueryBundle) -> tuple[M3Output, dict[str, Any]]:
+        """The query's representations; dense by what LlamaIndex embeds, where that is not its text, as with HyDE."""
+        options = dict(self._options)
+        encoded, options["rerank"] = self._index.encode(
+            [query_bundle.query_str], rerank=options["rerank"], modes=options["modes"]
+        )
+        if encoded.dense is None:
+            return encoded, options
+        if query_bundle.embedding is not None:
+            encoded = replace(encoded, dense=np.asarray([query_bundle.embedding], dtype=np.float32))
+        elif query_bundle.custom_embedding_strs:
+            others = self._index.encoder.encode_queries(query_bundle.custom_embedding_strs, modes=["dense"]).dense
+            assert others is not None
+            encoded = replace(encoded, dense=others.mean(axis=0, keepdims=True))
+        return encoded, options

@@ -1,6 +1,7 @@
 """`M3VectorStore`: any hybrid collection as a LlamaIndex vector store."""
 
 import asyncio
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from llama_index.embeddings.m3 import M3Embedding
 from llama_index.vector_stores.m3.filters import filter_of
 from llama_index.vector_stores.m3.nodes import REF_DOC, node_of, record_of
 from llama_index.vector_stores.m3.queries import Search, search_of
-from m3core import MODES, CollectionMismatch, InvalidInput, M3Output, Mode, Record
+from m3core import MODES, CollectionMismatch, InvalidInput, M3Output, Mode, Record, StoreWarning
 from m3core.lazy import LazyEncoder
 from m3stores import Hit, HybridStore, TextIndex
 
@@ -128,7 +129,7 @@ class M3VectorStore(BasePydanticVectorStore):
 
         Raises:
             InvalidInput: a node that cannot be stored, named.
-            CollectionMismatch: another encoder made the collection, or embedded the nodes.
+            CollectionMismatch: another encoder made the collection, or one of another width embedded the nodes.
         """
         records, texts = self._prepared(nodes)
         return self._index().add(records, texts=texts, modes=self._store_modes)
@@ -140,12 +141,15 @@ class M3VectorStore(BasePydanticVectorStore):
         return await index.aadd(records, texts=texts, modes=self._store_modes)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Removes the nodes that were made of a document."""
+        """Removes the nodes that were made of a document, and a record of its id that something else stored."""
         self._store.delete(filter={REF_DOC: ref_doc_id})
+        self._store.delete([record.id for record in self._store.get([ref_doc_id]) if REF_DOC not in record.metadata])
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """`delete` without blocking the event loop."""
         await self._store.adelete(filter={REF_DOC: ref_doc_id})
+        held = await self._store.aget([ref_doc_id])
+        await self._store.adelete([record.id for record in held if REF_DOC not in record.metadata])
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -240,15 +244,22 @@ class M3VectorStore(BasePydanticVectorStore):
         return [record_of(node) for node in nodes], texts
 
     def _check_embedding(self, text: str, embedding: Sequence[float]) -> None:
-        """Refuses nodes that another model has embedded. Costs nothing where this one has just done it."""
+        """Notices nodes that another model has embedded. Costs nothing where this one has just done it."""
         ours = self._passes.encode([text]).dense
         assert ours is not None
         theirs = np.asarray(embedding, dtype=np.float32)
-        size = float(np.linalg.norm(ours[0]) * np.linalg.norm(theirs))
-        if theirs.shape != ours[0].shape or ours[0] @ theirs < _ALIKE * size:
+        if theirs.shape != ours[0].shape:
             raise CollectionMismatch(
-                "the nodes were embedded by another model than this store's: give the index (or pipeline) "
-                "embed_model=vector_store.embed_model"
+                f"the nodes were embedded by another model than this store's: their vectors are {len(theirs)} wide, "
+                f"and its {len(ours[0])}. Give the index (or pipeline) embed_model=vector_store.embed_model"
+            )
+        if ours[0] @ theirs < _ALIKE * float(np.linalg.norm(ours[0]) * np.linalg.norm(theirs)):
+            warnings.warn(
+                "the nodes' embeddings are not what this store's model makes of their text, which is encoded anew: it "
+                "was changed since, or the index (or pipeline) has another model; then give it "
+                "embed_model=vector_store.embed_model",
+                StoreWarning,
+                stacklevel=4,
             )
 
 

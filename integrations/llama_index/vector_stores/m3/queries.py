@@ -79,13 +79,14 @@ def search_of(query: VectorStoreQuery, weights: tuple[float, float, float], **mo
 
 
 def _mixed(alpha: float | None, weights: tuple[float, float, float]) -> tuple[tuple[Mode, ...], Fusion | None]:
-    """The modes that count, and how: α·w·dense + (1 − α)·w·sparse, which at 0.5 ranks as the model's own sum does."""
+    """The modes that count, and how: dense by α and sparse by 1 − α, relative to the model's own sum, which is 0.5."""
     if alpha is None:
         return ("dense", "sparse"), None
     if not 0 <= alpha <= 1:
         raise InvalidInput(f"alpha must be between 0 (sparse only) and 1 (dense only), not {alpha!r}")
     dense, sparse, multivector = weights
-    fusion = WeightedSum(alpha * dense, (1 - alpha) * sparse, multivector / 2)
+    most = max(alpha, 1 - alpha)  # the larger one counts in full, so that scores stay on one scale
+    fusion = WeightedSum(alpha / most * dense, (1 - alpha) / most * sparse, multivector)
     modes: tuple[tuple[Mode, float], ...] = (("dense", alpha), ("sparse", 1 - alpha))
     return tuple(mode for mode, share in modes if share), fusion
 
