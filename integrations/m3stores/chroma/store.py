@@ -44,6 +44,9 @@ class ChromaStore(HybridStore):
 
     Metadata is what Chroma can hold: texts, numbers, booleans, and lists of one of these; no dicts. With `path=` one
     process at a time can have the directory open: Chroma itself would silently lose records.
+
+    In this process, Chroma lets no other thread run while it writes. So the async methods write in short turns, with
+    rests between for the event loop, and take ten times as long as the plain ones: 2 seconds for 400 records.
     """
 
     def __init__(
