@@ -61,7 +61,7 @@ def relevances(hits: Sequence[Hit], query: M3Output, fusion: Fusion | None) -> l
     total = fusion if isinstance(fusion, WeightedSum) else WeightedSum(*query.score_weights)
     full = own_score(query, total, modes)
     sums = [sum(getattr(total, mode) * score for mode, score in hit.scores.items()) for hit in hits]
-    return [min(max(score / full, 0.0), 1.0) if full > 0 else 0.0 for score in sums]
+    return [min(max(score / full, 0.0), 1.0) for score in sums]
 
 
 def matched_tokens(encoder: M3Encoder, query: str, weights: SparseVector, document: SparseVector) -> dict[str, float]:

@@ -226,7 +226,7 @@ class QdrantEngine(ABC):
         return self._layout.record_id(point)
 
     def _ids(self, ids: Sequence[str]) -> list[Any]:
-        return [point_id for i in ids if (point_id := self._layout.point_id(i)) is not None]
+        return [point_id for i in dict.fromkeys(ids) if (point_id := self._layout.point_id(i)) is not None]
 
     def _record(self, point: Any) -> Record:
         return self._layout.record(point)
