@@ -8,32 +8,28 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from m3core.errors import CacheWarning, InvalidInput
+from m3core.portions import by_portions
 
 T = TypeVar("T")
 
 _VERSION = 1
 _APPLICATION = 0x6D336361  # "m3ca"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, used INTEGER NOT NULL, size INTEGER NOT NULL, value BLOB);
-CREATE INDEX IF NOT EXISTS vectors_used ON vectors (used);
-CREATE TABLE IF NOT EXISTS held (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL);
-INSERT OR IGNORE INTO held VALUES (1, 0);
-CREATE TRIGGER IF NOT EXISTS vectors_added AFTER INSERT ON vectors BEGIN
-    UPDATE held SET bytes = bytes + NEW.size;
-END;
-CREATE TRIGGER IF NOT EXISTS vectors_changed AFTER UPDATE OF size ON vectors BEGIN
-    UPDATE held SET bytes = bytes - OLD.size + NEW.size;
-END;
-CREATE TRIGGER IF NOT EXISTS vectors_dropped AFTER DELETE ON vectors BEGIN
-    UPDATE held SET bytes = bytes - OLD.size;
-END;
-"""
+_TABLES = (
+    "CREATE TABLE vectors (key BLOB PRIMARY KEY, used INTEGER NOT NULL, size INTEGER NOT NULL, value BLOB)",
+    "CREATE INDEX vectors_used ON vectors (used)",
+    "CREATE TABLE held (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL)",
+    "INSERT INTO held VALUES (1, 0)",
+    "CREATE TRIGGER vectors_added AFTER INSERT ON vectors BEGIN UPDATE held SET bytes = bytes + NEW.size; END",
+    "CREATE TRIGGER vectors_changed AFTER UPDATE OF size ON vectors "
+    "BEGIN UPDATE held SET bytes = bytes - OLD.size + NEW.size; END",
+    "CREATE TRIGGER vectors_dropped AFTER DELETE ON vectors BEGIN UPDATE held SET bytes = bytes - OLD.size; END",
+)
 _KEEP = """
 INSERT INTO vectors VALUES (?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET used = excluded.used, size = excluded.size, value = excluded.value
@@ -160,7 +156,7 @@ class VectorCache:
             if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 raise InvalidInput(f"{self.path} is a cache of another version of this package: delete it")
             return
-        for statement in _statements(_TABLES):
+        for statement in _TABLES:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {_VERSION}")
@@ -221,10 +217,11 @@ class VectorCache:
 
     def _put(self, connection: sqlite3.Connection, values: Mapping[bytes, bytes]) -> None:
         now = time.time_ns()
-        rows = ((key, now, len(value) + _OVERHEAD, value) for key, value in values.items())
-        for portion in _portions((row for row in rows if row[2] <= self.max_bytes), _PORTION):
+        rows = [(key, now, len(value) + _OVERHEAD, value) for key, value in values.items()]
+        rows = [row for row in rows if row[2] <= self.max_bytes]
+        for portion in by_portions([row[2] for row in rows], len(rows), _PORTION):
             with _transaction(connection):
-                connection.executemany(_KEEP, portion)
+                connection.executemany(_KEEP, [rows[place] for place in portion])
                 held = connection.execute("SELECT bytes FROM held").fetchone()[0]
                 if held > self.max_bytes:
                     self._make_room(connection, held - int(self.max_bytes * (1 - _ROOM)))
@@ -248,29 +245,3 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Those of a script one by one: `executescript` would end the transaction."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _portions(
-    rows: Iterable[tuple[bytes, int, int, bytes]], most: int
-) -> Iterator[list[tuple[bytes, int, int, bytes]]]:
-    """The rows in lists of about so many bytes."""
-    portion: list[tuple[bytes, int, int, bytes]] = []
-    size = 0
-    for row in rows:
-        portion.append(row)
-        size += row[2]
-        if size >= most:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field
 
 from m3core import Mode
-from m3core.reranking import rerank_scores
+from m3core.reranking import best_passages
 from m3core.settings import EncoderSettings
 
 
@@ -80,11 +79,10 @@ class M3Reranker(EncoderSettings, BaseDocumentCompressor):
         if not documents:
             return []
         texts = [document.page_content for document in documents]
-        scores = rerank_scores(self.encoder, query, texts, modes=self.modes, weights=self.weights)
-        best = np.argsort(-scores, kind="stable")[: self.top_n].tolist()
+        best = best_passages(self.encoder, query, texts, most=self.top_n, modes=self.modes, weights=self.weights)
         return [
-            documents[i].model_copy(update={"metadata": {**documents[i].metadata, "relevance_score": float(scores[i])}})
-            for i in best
+            documents[i].model_copy(update={"metadata": {**documents[i].metadata, "relevance_score": score}})
+            for i, score in best
         ]
 
     async def acompress_documents(

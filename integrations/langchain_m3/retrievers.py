@@ -173,10 +173,7 @@ class M3Retriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        options = merged(self._defaults, overrides)
-        rerank, modes = options.pop("rerank"), options.pop("modes")
-        encoded, rerank = self._index.encode([query], rerank=rerank, modes=modes)
-        (hits,) = self.store.search(encoded, rerank=rerank, modes=modes, **options)
+        encoded, (hits,) = self._index.find([query], **merged(self._defaults, overrides))
         sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
         return [self._document(hit, query, encoded, sparse) for hit in hits]
 
@@ -184,10 +181,8 @@ class M3Retriever(BaseRetriever):
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
         options = merged(self._defaults, overrides)
-        rerank, modes = options.pop("rerank"), options.pop("modes")
         index = await asyncio.to_thread(lambda: self._index)  # which may ask a server
-        encoded, rerank = await index.aencode([query], rerank=rerank, modes=modes)
-        (hits,) = await self.store.asearch(encoded, rerank=rerank, modes=modes, **options)
+        encoded, (hits,) = await index.afind([query], **options)
         sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
         return [self._document(hit, query, encoded, sparse) for hit in hits]
 

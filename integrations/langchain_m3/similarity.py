@@ -153,15 +153,11 @@ class SimilaritySearch(VectorStore):
         return merged(self._defaults, {**options, "k": k})
 
     def _found(self, query: str, options: dict[str, Any], **more: Any) -> "_Found":
-        rerank, modes = options.pop("rerank"), options.pop("modes")
-        encoded, rerank = self._index.encode([query], rerank=rerank, modes=modes)
-        (hits,) = self.store.search(encoded, rerank=rerank, modes=modes, **(options | more))
+        encoded, (hits,) = self._index.find([query], **(options | more))
         return _Found(hits, encoded, options["fusion"])
 
     async def _afound(self, query: str, options: dict[str, Any], **more: Any) -> "_Found":
-        rerank, modes = options.pop("rerank"), options.pop("modes")
-        encoded, rerank = await self._index.aencode([query], rerank=rerank, modes=modes)
-        (hits,) = await self.store.asearch(encoded, rerank=rerank, modes=modes, **(options | more))
+        encoded, (hits,) = await self._index.afind([query], **(options | more))
         return _Found(hits, encoded, options["fusion"])
 
     def _dense(self, embedding: Sequence[float]) -> M3Output:

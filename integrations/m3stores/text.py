@@ -143,13 +143,25 @@ class TextIndex:
             InvalidInput: an argument that cannot be used.
             UnsupportedMode: a mode that the collection does not have.
         """
-        encoded, rerank = self.encode(queries, rerank=rerank, modes=options.get("modes"))
-        return self.store.search(encoded, rerank=rerank, **options)
+        return self.find(queries, rerank=rerank, **options)[1]
 
     async def asearch(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
         """`search` without blocking the event loop."""
+        return (await self.afind(queries, rerank=rerank, **options))[1]
+
+    def find(
+        self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any
+    ) -> tuple[M3Output, list[list[Hit]]]:
+        """What `search` does; returns the queries' representations with the hits."""
+        encoded, rerank = self.encode(queries, rerank=rerank, modes=options.get("modes"))
+        return encoded, self.store.search(encoded, rerank=rerank, **options)
+
+    async def afind(
+        self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any
+    ) -> tuple[M3Output, list[list[Hit]]]:
+        """`find` without blocking the event loop."""
         encoded, rerank = await self.aencode(queries, rerank=rerank, modes=options.get("modes"))
-        return await self.store.asearch(encoded, rerank=rerank, **options)
+        return encoded, await self.store.asearch(encoded, rerank=rerank, **options)
 
     def encode(
         self, queries: Sequence[str], *, rerank: bool | None = None, modes: Sequence[Mode] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from m3core import InvalidInput, M3Output, Mode, Record
+from m3core.portions import by_portions
 from m3stores.chroma.collection import ChromaCollection
 from m3stores.chroma.derived import Derived, Known
 from m3stores.chroma.filters import Where, chroma_where, needs_helpers
@@ -17,7 +18,6 @@ from m3stores.chroma.records import SPARSE, hash_of, packed, record_of, stored_m
 from m3stores.chroma.scores import Scores
 from m3stores.chroma.sidecar import Sidecar
 from m3stores.collection import Page, Schema
-from m3stores.engine import by_portions
 from m3stores.filters import Expression
 
 _SCHEMA = "m3"  # the key in a collection's metadata

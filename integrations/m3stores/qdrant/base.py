@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from m3core import M3Output, Mode, Record, StoreError
+from m3core.portions import by_portions
 from m3stores.collection import Page, Schema
-from m3stores.engine import by_portions
 from m3stores.qdrant.layout import HASH, Layout
 from m3stores.qdrant.vectors import gathered, has_content, representation, row_numbers, tokens
 

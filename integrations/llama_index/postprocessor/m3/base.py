@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -12,7 +11,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from llama_index.embeddings.m3.component import M3Component
 from m3core import InvalidInput, Mode
-from m3core.reranking import rerank_scores
+from m3core.reranking import best_passages
 
 dispatcher = get_dispatcher(__name__)
 
@@ -79,9 +78,8 @@ class M3Rerank(M3Component, BaseNodePostprocessor):
         if not nodes:
             return []
         texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
-        scores = rerank_scores(self.encoder, query, texts, modes=self.modes, weights=self.weights)
-        best = np.argsort(-scores, kind="stable")[: self.top_n].tolist()
-        return [self._scored(nodes[i], float(scores[i])) for i in best]
+        best = best_passages(self.encoder, query, texts, most=self.top_n, modes=self.modes, weights=self.weights)
+        return [self._scored(nodes[i], score) for i, score in best]
 
     def _scored(self, found: NodeWithScore, score: float) -> NodeWithScore:
         if not self.keep_retrieval_score:

@@ -162,7 +162,7 @@ class M3VectorStore(BasePydanticVectorStore):
         if node_ids is not None and filters is not None:
             self._store.delete([node.node_id for node in self.get_nodes(node_ids, filters)])
         else:
-            self._store.delete(node_ids, filter=None if filters is None else filter_of(filters))
+            self._store.delete(node_ids, filter=filter_of(filters))
 
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -171,14 +171,14 @@ class M3VectorStore(BasePydanticVectorStore):
         if node_ids is not None and filters is not None:
             await self._store.adelete([node.node_id for node in await self.aget_nodes(node_ids, filters)])
         else:
-            await self._store.adelete(node_ids, filter=None if filters is None else filter_of(filters))
+            await self._store.adelete(node_ids, filter=filter_of(filters))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes of these ids, those that a filter matches, or those that both are true of; all without either."""
         if node_ids is not None and filters is None:
             return [node_of(record) for record in self._store.get(node_ids)]
         wanted = None if node_ids is None else set(node_ids)
-        pages = self._store.scroll(filter=None if filters is None else filter_of(filters))
+        pages = self._store.scroll(filter=filter_of(filters))
         return [node_of(r) for page in pages for r in page.records if wanted is None or r.id in wanted]
 
     async def aget_nodes(
@@ -188,7 +188,7 @@ class M3VectorStore(BasePydanticVectorStore):
         if node_ids is not None and filters is None:
             return [node_of(record) for record in await self._store.aget(node_ids)]
         wanted = None if node_ids is None else set(node_ids)
-        pages = self._store.ascroll(filter=None if filters is None else filter_of(filters))
+        pages = self._store.ascroll(filter=filter_of(filters))
         return [node_of(r) async for page in pages for r in page.records if wanted is None or r.id in wanted]
 
     def clear(self) -> None:

@@ -20,12 +20,14 @@ _OPERATORS = {
 }
 
 
-def filter_of(filters: MetadataFilters) -> dict[str, Any] | None:
+def filter_of(filters: MetadataFilters | None) -> dict[str, Any] | None:
     """The same filter as a dict; `None` if there is nothing to filter by.
 
     Raises:
         InvalidInput: an operator that no store of ours has (`text_match`, `text_match_insensitive`).
     """
+    if filters is None:
+        return None
     parts = [filter_of(f) if isinstance(f, MetadataFilters) else _condition(f) for f in filters.filters]
     parts = [part for part in parts if part is not None]
     if not parts:

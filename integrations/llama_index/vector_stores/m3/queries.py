@@ -92,7 +92,7 @@ def _mixed(alpha: float | None, weights: tuple[float, float, float]) -> tuple[tu
 
 
 def _filter(query: VectorStoreQuery) -> Any:
-    parts = [] if query.filters is None else [filter_of(query.filters)]
+    parts = [filter_of(query.filters)]
     if query.doc_ids:
         parts.append({REF_DOC: {"$in": list(query.doc_ids)}})
     given = [part for part in parts if part is not None]
