@@ -22,7 +22,15 @@ class InvalidModel(M3Error):
 
 
 class DownloadFailed(M3Error):
-    """The model hub could not be reached or did not deliver the files."""
+    """No model hub could be reached, or none delivered the files.
+
+    Attributes:
+        answers: what each endpoint answered, by its address; empty if none was asked.
+    """
+
+    def __init__(self, message: str, *, answers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.answers = answers or {}
 
 
 class OutOfMemory(M3Error, MemoryError):

@@ -6,6 +6,7 @@ import warnings
 import typer
 from rich.console import Console
 
+from m3cli.download import download
 from m3cli.encode import encode
 from m3cli.evaluate import evaluate
 from m3cli.index import index
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (search, index, encode, score, info):
+for command in (search, index, encode, score, download, info):
     app.command()(command)
 app.command("eval")(evaluate)
 

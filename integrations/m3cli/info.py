@@ -10,14 +10,18 @@ from rich.text import Text
 
 from m3cli.options import plain_table
 from m3core.checkpoint import Checkpoint
-from m3core.hub import MINI, locate
+from m3core.hub import MINI, Located, locate
+from m3core.hub.cached import Repository
 
 
 def info(
     model: Annotated[str, typer.Argument(help="Hub id (in the cache), directory, or m3-mini.")] = MINI,
 ) -> None:
-    """Show what a model has, and what this machine would run it on. Loads no weights, asks no hub."""
-    located = locate(model, fetch=False)
+    """Show what a model has, where it came from, and what this machine would run it on; and all models in the cache.
+
+    Loads no weights, asks no hub. A model from a hub is read once, to compare its files with their hashes.
+    """
+    located = locate(model, local_files_only=True)
     checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
 
     from m3core.backbones.torch import choose_device, choose_dtype
@@ -28,6 +32,7 @@ def info(
         "model": f"{checkpoint.name} ({checkpoint.family}, {checkpoint.model_type})",
         "revision": checkpoint.revision,
         "directory": str(checkpoint.path),
+        **_origin(located),
         "modes": ", ".join(checkpoint.modes),
         "dense": f"{checkpoint.hidden_size}-d, {checkpoint.pooling} pooling"
         + (", unit length" if checkpoint.normalize else ""),
@@ -45,3 +50,36 @@ def info(
     for name, value in rows.items():
         table.add_row(name, Text(value))
     Console().print(table, soft_wrap=True)
+    _print_cache()
+
+
+def _origin(located: Located) -> dict[str, str]:
+    """Where a model of a hub came from, and whether its files are still what they were."""
+    if located.revision is None:
+        return {}
+    repository = Repository(located.name, None)
+    damaged = repository.damaged(located.revision, thorough=True)
+    return {
+        "from": repository.source(located.revision) or "not fetched by m3",
+        "files": f"damaged: {', '.join(damaged)}; m3 download fetches them again" if damaged else "verified",
+    }
+
+
+def _print_cache() -> None:
+    table = plain_table("in the cache", "commit", "MB", "from", "files")
+    for repository in Repository.all():
+        for commit in repository.commits():
+            damaged, lacking = repository.damaged(commit), repository.missing(commit)
+            state = (
+                f"damaged: {', '.join(damaged)}"
+                if damaged
+                else f"lacks {', '.join(lacking)}"
+                if lacking
+                else "verified"
+            )
+            size = sum(path.stat().st_size for path in repository.snapshot(commit).rglob("*") if path.is_file())
+            columns = (repository.model, commit[:8], f"{size / 1e6:.0f}", repository.source(commit) or "", state)
+            table.add_row(*map(Text, columns))
+    if table.row_count:
+        Console().print()
+        Console().print(table, soft_wrap=True)
