@@ -278,7 +278,8 @@ def _hash(body: Path, heads: dict[Mode, Head]) -> str:
     weights = sorted(body.glob("model*.safetensors")) or sorted(body.glob("pytorch_model*.bin"))
     rest = {head.path for head in heads.values()} | {body / "tokenizer.json", body / "vocab.txt"}
     digest = hashlib.sha256()
-    for path in [*weights, *sorted(p for p in rest if p.is_file())]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in (*weights, *sorted(rest)):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
