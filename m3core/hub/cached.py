@@ -105,7 +105,7 @@ class Repository:
             self._point(snapshot / file.name, self.folder / "blobs" / file.digest)
         files = {file.name: [file.digest, file.size] for file in listing.files}
         with self._changing() as record:
-            record["snapshots"][listing.commit] = {"from": source, "files": files}
+            record["snapshots"].setdefault(listing.commit, {"made": {}}).update({"from": source, "files": files})
         revision = revision or "main"
         if revision != listing.commit and self.commit(revision) != listing.commit:
             self._write(self.folder / "refs" / revision, listing.commit)
@@ -116,7 +116,7 @@ class Repository:
         digest = _hash(path, "0" * 64)
         with self._changing() as record:
             if commit in record["snapshots"]:
-                record["snapshots"][commit]["files"][name] = [digest, path.stat().st_size]
+                record["snapshots"][commit]["made"][name] = [digest, path.stat().st_size]
         self._note_sound(path, digest)
 
     def missing(self, commit: str) -> list[str]:
@@ -161,7 +161,7 @@ class Repository:
         """The files of a snapshot; where we did not fetch it, their hashes are the names of what they point to."""
         recorded = self._record()["snapshots"].get(commit)
         if recorded is not None:
-            for name, (digest, size) in recorded["files"].items():
+            for name, (digest, size) in {**recorded["files"], **recorded["made"]}.items():
                 yield RepoFile(name, size, digest)
             return
         snapshot = self.snapshot(commit)
