@@ -19,6 +19,7 @@ Pooling = Literal["cls", "mean"]
 
 _ROBERTA_LIKE = ("xlm-roberta", "roberta")  # their positions start behind the padding id
 _SUPPORTED = (*_ROBERTA_LIKE, "bert")
+_BGE_M3 = 8194  # its positions
 _HEAD_FILES: dict[Mode, str] = {"sparse": "sparse_linear.pt", "multivector": "colbert_linear.pt"}
 _HEAD_KEYS: dict[Mode, str] = {"sparse": "sparse_linear", "multivector": "colbert_linear"}
 
@@ -100,6 +101,13 @@ class Checkpoint:
         heads = _find_heads(directory, name)
         pooling, normalize = _pooling(own, modules, config, heads, directory, name)
         _check_prompts(directory, name)
+        if not heads and not own and model_type == "xlm-roberta" and config.get("max_position_embeddings") == _BGE_M3:
+            warnings.warn(
+                f"{name} has bge-m3's shape without its heads, {' and '.join(_HEAD_FILES.values())}: it is dense only. "
+                "Put them beside its config.json for all three modes",
+                M3Warning,
+                stacklevel=4,
+            )
         try:
             padding = int(config.get("pad_token_id", 1)) if model_type in _ROBERTA_LIKE else None
             positions = int(config["max_position_embeddings"]) - (0 if padding is None else padding + 1)

@@ -139,6 +139,16 @@ def test_a_missing_head_is_told_of_and_the_rest_works(model_dir: Path) -> None:
     assert encoder.encode_documents(TEXTS).multivector is None
 
 
+def test_bge_m3_without_its_heads_is_dense_only_and_says_so(tmp_path: Path) -> None:
+    folder = save_m3(tmp_path, heads=False, positions=8194)
+    modules = [{"path": "", "type": "models.Transformer"}, {"path": "1_Pooling", "type": "models.Pooling"}]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "1_Pooling" / "config.json", {"pooling_mode_cls_token": True})
+    with pytest.warns(M3Warning, match=r"without its heads, sparse_linear\.pt and colbert_linear\.pt: it is dense"):
+        encoder = M3Encoder(folder)
+    assert encoder.modes == ("dense",)
+
+
 def damage_weights(folder: Path, change) -> None:
     weights = load_file(folder / "model.safetensors")
     change(weights)
