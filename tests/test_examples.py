@@ -1,14 +1,23 @@
 """The examples, run as a user runs them."""
 
+import http.client
 import importlib.util
+import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+
+from m3core import M3Encoder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -110,3 +119,40 @@ def test_llama_index_takes_a_language_model(mini, monkeypatch: pytest.MonkeyPatc
     history = [("人工智能会取代教师吗？", "会的[1]。")]
     assert "那乡村呢？" in example.rephrased("那乡村呢？", history, MockLLM())
     assert "会的[1]。" in example.rephrased("那乡村呢？", history, MockLLM())
+
+
+def test_the_server_answers_many_at_once_and_names_errors(mini: M3Encoder, debate_texts: list[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def ask(kind: str, texts: list[str], modes: list[str]) -> dict:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("POST", f"/{kind}", json.dumps({"texts": texts, "modes": modes}))
+        return json.loads(connection.getresponse().read())
+
+    server = subprocess.Popen([sys.executable, EXAMPLES / "serve.py", "--model", "m3-mini", "--port", str(port)])
+    try:
+        await_answers(port, server)
+        texts = debate_texts[:40]
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(lambda text: ask("queries", [text], ["dense", "sparse"]), texts))
+        expected = mini.encode_queries(texts, modes=["dense"]).dense
+        for answer, vector in zip(found, expected, strict=True):
+            assert answer.keys() == {"dense", "sparse"}
+            assert np.dot(answer["dense"][0], vector) > 0.999
+        assert len(ask("documents", texts, ["multivector"])["multivector"]) == 40
+        assert "modes must be a list" in ask("queries", ["a"], [])["error"]
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) in (0, -signal.SIGINT)
+
+
+def await_answers(port: int, server: "subprocess.Popen[bytes]") -> None:
+    while server.poll() is None:
+        try:
+            http.client.HTTPConnection("127.0.0.1", port).connect()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
