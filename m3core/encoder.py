@@ -1,13 +1,15 @@
 """`M3Encoder`: texts in, all three representations out, from one forward pass."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
@@ -17,8 +19,12 @@ from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.hub import DEFAULT, locate
 from m3core.model import Advance, Model
 from m3core.output import MODES, Fingerprint, M3Output, Mode
+from m3core.pool import DaemonPool
 from m3core.recall import Recall
 from m3core.tokenizer import TextCounts, Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
+from m3core.waiting import Inbox
+
+_ASYNC_CALLS = 32  # at once, of each kind; the others wait for a thread
 
 
 class M3Encoder:
@@ -37,8 +43,13 @@ class M3Encoder:
     query.score(docs)                           # (1, 2) hybrid scores
     ```
 
-    One encoder may be shared by threads; their calls take turns on the device, pack by pack. What else is in a call
-    changes nothing but rounding: texts are packed side by side without padding, and attend to themselves only.
+    One encoder may be shared by threads and by tasks of asyncio. What they ask for at the same time goes through the
+    model together, in whatever modes, and queries go before documents: one that comes while a pack of documents is under
+    way waits for a layer of the model only. What else is in a pack changes nothing but rounding: texts lie side by side
+    without padding, and attend to themselves only.
+
+    It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets go
+    of the model's memory; so does the collection of an encoder that nobody uses any more.
 
     Attributes:
         modes: what the model has, of `"dense"`, `"sparse"`, `"multivector"`.
@@ -53,7 +64,7 @@ class M3Encoder:
         self,
         model: str | Path = DEFAULT,
         *,
-        device: str | None = None,
+        device: str | Sequence[str] | None = None,
         dtype: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
@@ -69,7 +80,8 @@ class M3Encoder:
 
         Args:
             model: a hub id, a directory, or `"m3-mini"`.
-            device: such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is.
+            device: such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is. A list, as
+                `["cuda:0", "cuda:1"]`, loads the model on each, in processes of their own, which share the work.
             dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 where the device computes in it.
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
@@ -86,10 +98,11 @@ class M3Encoder:
             DownloadFailed: the hub cannot be reached, and the model is not in the cache.
             InvalidModel: the directory is incomplete, damaged, or of an unsupported kind.
             InvalidInput: an argument that cannot be used.
+            WorkerDied: the process for one of several devices ended before it had loaded the model.
         """
         self.arguments: dict[str, Any] = {
             "model": str(model),
-            "device": device,
+            "device": device if device is None or isinstance(device, str) else list(device),
             "dtype": dtype,
             "max_length": max_length,
             "normalize": normalize,
@@ -116,14 +129,16 @@ class M3Encoder:
             revision=checkpoint.revision,
             modes=self.modes,
             dense_dim=checkpoint.hidden_size,
-            multivector_dim=self._model.multivector_dim,
+            multivector_dim=self._model.traits[0].multivector_dim,
             pooling=checkpoint.pooling,
-            normalize=self._model.normalize,
+            normalize=self._model.traits[0].normalize,
             max_length=self.max_length,
             instruction=instruction,
         )
         self._checkpoint = checkpoint
-        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._document_pool: DaemonPool[M3Output] = DaemonPool("m3-documents", _ASYNC_CALLS)
+        self._query_pool: DaemonPool[M3Output] = DaemonPool("m3-queries", _ASYNC_CALLS)
+        self._end = weakref.finalize(self, _end, os.getpid(), self._model, self._document_pool, self._query_pool)
 
     def __repr__(self) -> str:
         """The model and what it has."""
@@ -131,13 +146,43 @@ class M3Encoder:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
-        return str(self._model.backbone.device)
+        """Where the model runs; several devices are separated by commas."""
+        return ", ".join(traits.device for traits in self._model.traits)
 
     @property
     def dtype(self) -> str:
         """What it computes in."""
-        return str(self._model.backbone.dtype).removeprefix("torch.")
+        return self._model.traits[0].dtype
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used: it was closed, or belongs to the process that this one was forked from."""
+        return self._model.scheduler.closed
+
+    def close(self) -> None:
+        """Ends its threads and processes, and lets go of the model's memory. Calls that are not done fail.
+
+        Those, and calls that come later, raise `EncoderClosed`.
+        """
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def warm_up(self) -> None:
+        """Runs a short text and a full pack through the model, so that a server's first call is not its slow one.
+
+        It also finds out how much fits into memory, if that is less than `batch_tokens`.
+
+        Raises:
+            EncoderClosed: the encoder was closed, or belongs to another process.
+        """
+        self._model.warm_up(self.max_length)
 
     def encode_documents(
         self,
@@ -163,8 +208,10 @@ class M3Encoder:
             InvalidInput: not a list of texts, or a text that is not valid Unicode; named by its index.
             UnsupportedMode: the model does not have one of the modes.
             OutOfMemory: a single text does not fit into memory.
+            EncoderClosed: the encoder was closed, or belongs to the process that this one was forked from.
+            WorkerDied: the process of one of several devices ended by itself over these texts, twice.
         """
-        return self._encode(check_texts(texts), modes, max_length, show_progress)
+        return self._encode(check_texts(texts), modes, max_length, show_progress, queries=False, inbox=Inbox())
 
     def encode_queries(
         self,
@@ -175,7 +222,7 @@ class M3Encoder:
         show_progress: bool = False,
     ) -> M3Output:
         """Encodes queries, with the `instruction` before each if there is one. See `encode_documents`."""
-        return self._encode(self._instructed(texts), modes, max_length, show_progress)
+        return self._encode(self._instructed(texts), modes, max_length, show_progress, queries=True, inbox=Inbox())
 
     def iter_encode(
         self,
@@ -212,16 +259,17 @@ class M3Encoder:
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_documents` on a thread of the encoder's own, so that the event loop stays free."""
-        return await self._in_worker("documents", partial(self._encode, check_texts(texts), modes, max_length, False))
+        """`encode_documents` on a thread of the encoder's own, so that the event loop stays free.
+
+        A task that is cancelled takes its texts back; those in the pack that is under way are lost.
+        """
+        return await self._awaited(self._document_pool, check_texts(texts), modes, max_length, queries=False)
 
     async def aencode_queries(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_queries` on another thread of its own, so that queries do not wait until all documents are done."""
-        return await self._in_worker(
-            "queries", partial(self._encode, self._instructed(texts), modes, max_length, False)
-        )
+        """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
+        return await self._awaited(self._query_pool, self._instructed(texts), modes, max_length, queries=True)
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
@@ -255,51 +303,73 @@ class M3Encoder:
         return [instruction + text for text in check_texts(texts)]
 
     def _encode(
-        self, texts: list[str], modes: Iterable[Mode] | None, max_length: int | None, show_progress: bool
+        self,
+        texts: list[str],
+        modes: Iterable[Mode] | None,
+        max_length: int | None,
+        show_progress: bool,
+        *,
+        queries: bool,
+        inbox: Inbox,
     ) -> M3Output:
+        self._model.scheduler.check_open()  # also where the cache knows all the texts
         wanted = self._checked_modes(modes)
         length = checked_length(max_length, self.max_length)
         with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            output, counts = self._represent(texts, wanted, length, bar.update)
+            output, counts = self._represent(texts, wanted, length, bar.update, queries=queries, inbox=inbox)
         self._warn(counts, length, stacklevel=4)
         return output
 
     def _windows(
-        self, texts: Iterator[object], modes: Sequence[Mode], max_length: int, progress: "partial[tqdm]", window: int
+        self, texts: Iterator[object], modes: tuple[Mode, ...], max_length: int, progress: "partial[tqdm]", window: int
     ) -> Iterator[M3Output]:
         total = TextCounts()
         with progress() as bar:
             while batch := list(islice(texts, window)):
                 checked = check_texts(batch, first=total.texts)
-                output, counts = self._represent(checked, modes, max_length, bar.update)
+                output, counts = self._represent(checked, modes, max_length, bar.update, queries=False, inbox=Inbox())
                 total += counts
                 yield output
         self._warn(total, max_length, stacklevel=3)
 
     def _represent(
-        self, texts: list[str], modes: Sequence[Mode], max_length: int, advance: Advance
+        self, texts: list[str], modes: tuple[Mode, ...], length: int, advance: Advance, *, queries: bool, inbox: Inbox
     ) -> tuple[M3Output, TextCounts]:
         """All of `modes` for texts, from the cache as far as it has them. The counts of those know nothing but them."""
+        made = partial(self._model.represent, queries=queries, inbox=inbox)
         if self.cache is None:
-            return self._model.represent(texts, modes, max_length, self.fingerprint, advance)
+            return made(texts, modes, length, self.fingerprint, advance)
         counted = TextCounts()
 
         def encode(missing: list[str]) -> M3Output:
             nonlocal counted
             advance(len(texts) - len(missing))
-            output, counted = self._model.represent(missing, modes, max_length, self.fingerprint, advance)
+            output, counted = made(missing, modes, length, self.fingerprint, advance)
             return output
 
-        output = Recall(self.cache, self.fingerprint, self.dtype, max_length).output(texts, modes, encode)
+        output = Recall(self.cache, self.fingerprint, self.dtype, length).output(texts, modes, encode)
         return output, replace(counted, texts=len(texts))
 
     def _warn(self, counts: TextCounts, max_length: int, *, stacklevel: int) -> None:
         counts.warn(max_length, self._checkpoint.languages, stacklevel=stacklevel + 1)
 
-    async def _in_worker(self, name: str, call: Callable[[], M3Output]) -> M3Output:
-        if name not in self._workers:
-            self._workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"m3-encoder-{name}")
-        return await asyncio.get_running_loop().run_in_executor(self._workers[name], call)
+    async def _awaited(
+        self,
+        pool: DaemonPool[M3Output],
+        texts: list[str],
+        modes: Iterable[Mode] | None,
+        max_length: int | None,
+        *,
+        queries: bool,
+    ) -> M3Output:
+        self._model.scheduler.check_open()  # a forked child has no such threads
+        inbox = Inbox()
+        call = partial(self._encode, texts, modes, max_length, False, queries=queries, inbox=inbox)
+        try:
+            return await asyncio.wrap_future(pool.submit(call))
+        except asyncio.CancelledError:
+            inbox.put(asyncio.CancelledError())
+            raise
 
     def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:
         if modes is None:
@@ -314,3 +384,11 @@ class M3Encoder:
                     "BAAI/bge-m3 and m3-mini have all three"
                 )
         return tuple(mode for mode in MODES if mode in wanted)
+
+
+def _end(process: int, model: Model, *pools: DaemonPool[M3Output]) -> None:
+    """Ends what belongs to an encoder, which is closed or gone. Not in a forked child, whose it is not."""
+    if os.getpid() == process:
+        model.scheduler.close()
+        for pool in pools:
+            pool.close()
