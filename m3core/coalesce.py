@@ -11,8 +11,8 @@ from m3core.packing import Group, Pack, PackOutput, TokenBudget
 from m3core.waiting import CLOSED, Job, Share, Text, Waiting
 
 FORKED = (
-    "this encoder belongs to the process that this one was forked from, and does not work here. Load an encoder in each "
-    "process, after the fork, or start processes by spawn: multiprocessing.get_context('spawn')"
+    "this encoder belongs to the process that this one was forked from, and does not work here. Load an encoder in "
+    "each process, after the fork, or start processes by spawn: multiprocessing.get_context('spawn')"
 )
 
 

@@ -1,12 +1,8 @@
 """`M3Encoder`: texts in, all three representations out, from one forward pass."""
 
-import asyncio
-import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,17 +10,13 @@ from typing import Any, Self
 from tqdm.auto import tqdm
 
 from m3core.cache import VectorCache
+from m3core.calls import Calls
 from m3core.checkpoint import Checkpoint
-from m3core.errors import InvalidInput, UnsupportedMode
+from m3core.errors import InvalidInput
 from m3core.hub import DEFAULT, locate
-from m3core.model import Advance, Model
-from m3core.output import MODES, Fingerprint, M3Output, Mode
-from m3core.pool import DaemonPool
-from m3core.recall import Recall
-from m3core.tokenizer import TextCounts, Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
-from m3core.waiting import Inbox
-
-_ASYNC_CALLS = 32  # at once, of each kind; the others wait for a thread
+from m3core.model import Model
+from m3core.output import Fingerprint, M3Output, Mode
+from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
 
 
 class M3Encoder:
@@ -43,20 +35,19 @@ class M3Encoder:
     query.score(docs)                           # (1, 2) hybrid scores
     ```
 
-    One encoder may be shared by threads and by tasks of asyncio. What they ask for at the same time goes through the
-    model together, in whatever modes, and queries go before documents: one that comes while a pack of documents is under
-    way waits for a layer of the model only. What else is in a pack changes nothing but rounding: texts lie side by side
-    without padding, and attend to themselves only.
+    Threads and tasks of asyncio may share an encoder: what they ask for at the same time goes through the model
+    together, in whatever modes. Queries go first: one that comes while documents are under way waits for one layer of
+    the model only. What else is in a pack changes nothing but rounding: texts lie side by side without padding, and
+    attend to themselves only.
 
-    It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets go
-    of the model's memory; so does the collection of an encoder that nobody uses any more.
+    It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets
+    go of the model's memory; so does the collection of an encoder that nobody uses any more.
 
     Attributes:
         modes: what the model has, of `"dense"`, `"sparse"`, `"multivector"`.
         score_weights: the model's weights for (dense, sparse, multi-vector) in the hybrid score.
         max_length: the longest text in tokens, special tokens included.
         fingerprint: identifies the model and the settings that change its vectors.
-        cache: where representations are kept, or `None`. May be set at any time.
         arguments: what it was made with, by name, but for the token; what makes another one like it.
     """
 
@@ -120,7 +111,7 @@ class M3Encoder:
             raise InvalidInput(f"batch_tokens must be a whole number from 1, not {batch_tokens!r}")
         if instruction is not None:
             check_text(instruction, "instruction")
-        self.cache = VectorCache(cache) if isinstance(cache, str | Path) else cache
+        kept = VectorCache(cache) if isinstance(cache, str | Path) else cache
         self._model = Model(checkpoint, device=device, dtype=dtype, normalize=normalize, batch_tokens=batch_tokens)
         self.modes: tuple[Mode, ...] = checkpoint.modes
         self.score_weights = checkpoint.score_weights
@@ -136,9 +127,8 @@ class M3Encoder:
             instruction=instruction,
         )
         self._checkpoint = checkpoint
-        self._document_pool: DaemonPool[M3Output] = DaemonPool("m3-documents", _ASYNC_CALLS)
-        self._query_pool: DaemonPool[M3Output] = DaemonPool("m3-queries", _ASYNC_CALLS)
-        self._end = weakref.finalize(self, _end, os.getpid(), self._model, self._document_pool, self._query_pool)
+        self._calls = Calls(self._model, self.fingerprint, checkpoint.languages, kept)
+        self._end = weakref.finalize(self, self._calls.end)
 
     def __repr__(self) -> str:
         """The model and what it has."""
@@ -152,7 +142,16 @@ class M3Encoder:
     @property
     def dtype(self) -> str:
         """What it computes in."""
-        return self._model.traits[0].dtype
+        return str(self._model.traits[0].dtype)
+
+    @property
+    def cache(self) -> VectorCache | None:
+        """Where representations are kept, or `None`. May be set at any time."""
+        return self._calls.cache
+
+    @cache.setter
+    def cache(self, cache: VectorCache | None) -> None:
+        self._calls.cache = cache
 
     @property
     def closed(self) -> bool:
@@ -211,7 +210,7 @@ class M3Encoder:
             EncoderClosed: the encoder was closed, or belongs to the process that this one was forked from.
             WorkerDied: the process of one of several devices ended by itself over these texts, twice.
         """
-        return self._encode(check_texts(texts), modes, max_length, show_progress, queries=False, inbox=Inbox())
+        return self._calls.encode(check_texts(texts), self._calls.checked(modes, max_length), show_progress)
 
     def encode_queries(
         self,
@@ -222,7 +221,8 @@ class M3Encoder:
         show_progress: bool = False,
     ) -> M3Output:
         """Encodes queries, with the `instruction` before each if there is one. See `encode_documents`."""
-        return self._encode(self._instructed(texts), modes, max_length, show_progress, queries=True, inbox=Inbox())
+        call = self._calls.checked(modes, max_length, queries=True)
+        return self._calls.encode(self._instructed(texts), call, show_progress)
 
     def iter_encode(
         self,
@@ -252,9 +252,9 @@ class M3Encoder:
         """
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
-        length = checked_length(max_length, self.max_length)
+        call = self._calls.checked(modes, max_length)
         progress = partial(tqdm, total=total, unit="text", disable=not show_progress)
-        return self._windows(iter_texts(texts), self._checked_modes(modes), length, progress, window)
+        return self._calls.windows(iter_texts(texts), call, progress, window)
 
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
@@ -263,13 +263,14 @@ class M3Encoder:
 
         A task that is cancelled takes its texts back; those in the pack that is under way are lost.
         """
-        return await self._awaited(self._document_pool, check_texts(texts), modes, max_length, queries=False)
+        return await self._calls.aencode(check_texts(texts), self._calls.checked(modes, max_length))
 
     async def aencode_queries(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
         """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
-        return await self._awaited(self._query_pool, self._instructed(texts), modes, max_length, queries=True)
+        call = self._calls.checked(modes, max_length, queries=True)
+        return await self._calls.aencode(self._instructed(texts), call)
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
@@ -281,7 +282,7 @@ class M3Encoder:
             InvalidInput: not a str, or not valid Unicode.
         """
         tokens, tokenized = self._model.tokenizer.tokens(check_text(text, "text"), self.max_length)
-        self._warn(tokenized.counts, self.max_length, stacklevel=3)
+        tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return tokens
 
     def token_weights(self, text: str) -> list[TokenWeight]:
@@ -293,102 +294,11 @@ class M3Encoder:
             InvalidInput: as `tokenize`.
             UnsupportedMode: the model has no sparse mode.
         """
-        self._checked_modes(["sparse"])
+        self._calls.checked(["sparse"], None)
         weights, counts = self._model.token_weights(check_text(text, "text"), self.max_length)
-        self._warn(counts, self.max_length, stacklevel=3)
+        counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return weights
 
     def _instructed(self, texts: Iterable[str]) -> list[str]:
         instruction = self.fingerprint.instruction or ""
         return [instruction + text for text in check_texts(texts)]
-
-    def _encode(
-        self,
-        texts: list[str],
-        modes: Iterable[Mode] | None,
-        max_length: int | None,
-        show_progress: bool,
-        *,
-        queries: bool,
-        inbox: Inbox,
-    ) -> M3Output:
-        self._model.scheduler.check_open()  # also where the cache knows all the texts
-        wanted = self._checked_modes(modes)
-        length = checked_length(max_length, self.max_length)
-        with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            output, counts = self._represent(texts, wanted, length, bar.update, queries=queries, inbox=inbox)
-        self._warn(counts, length, stacklevel=4)
-        return output
-
-    def _windows(
-        self, texts: Iterator[object], modes: tuple[Mode, ...], max_length: int, progress: "partial[tqdm]", window: int
-    ) -> Iterator[M3Output]:
-        total = TextCounts()
-        with progress() as bar:
-            while batch := list(islice(texts, window)):
-                checked = check_texts(batch, first=total.texts)
-                output, counts = self._represent(checked, modes, max_length, bar.update, queries=False, inbox=Inbox())
-                total += counts
-                yield output
-        self._warn(total, max_length, stacklevel=3)
-
-    def _represent(
-        self, texts: list[str], modes: tuple[Mode, ...], length: int, advance: Advance, *, queries: bool, inbox: Inbox
-    ) -> tuple[M3Output, TextCounts]:
-        """All of `modes` for texts, from the cache as far as it has them. The counts of those know nothing but them."""
-        made = partial(self._model.represent, queries=queries, inbox=inbox)
-        if self.cache is None:
-            return made(texts, modes, length, self.fingerprint, advance)
-        counted = TextCounts()
-
-        def encode(missing: list[str]) -> M3Output:
-            nonlocal counted
-            advance(len(texts) - len(missing))
-            output, counted = made(missing, modes, length, self.fingerprint, advance)
-            return output
-
-        output = Recall(self.cache, self.fingerprint, self.dtype, length).output(texts, modes, encode)
-        return output, replace(counted, texts=len(texts))
-
-    def _warn(self, counts: TextCounts, max_length: int, *, stacklevel: int) -> None:
-        counts.warn(max_length, self._checkpoint.languages, stacklevel=stacklevel + 1)
-
-    async def _awaited(
-        self,
-        pool: DaemonPool[M3Output],
-        texts: list[str],
-        modes: Iterable[Mode] | None,
-        max_length: int | None,
-        *,
-        queries: bool,
-    ) -> M3Output:
-        self._model.scheduler.check_open()  # a forked child has no such threads
-        inbox = Inbox()
-        call = partial(self._encode, texts, modes, max_length, False, queries=queries, inbox=inbox)
-        try:
-            return await asyncio.wrap_future(pool.submit(call))
-        except asyncio.CancelledError:
-            inbox.put(asyncio.CancelledError())
-            raise
-
-    def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:
-        if modes is None:
-            return self.modes
-        wanted = [] if isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
-        if not wanted or not set(wanted) <= set(MODES):
-            raise InvalidInput(f"modes must be a list of some of {', '.join(map(repr, MODES))}, not {modes!r}")
-        for mode in wanted:
-            if mode not in self.modes:
-                raise UnsupportedMode(
-                    f"{self._checkpoint.name} has no {mode} representation; it has {', '.join(self.modes)}. "
-                    "BAAI/bge-m3 and m3-mini have all three"
-                )
-        return tuple(mode for mode in MODES if mode in wanted)
-
-
-def _end(process: int, model: Model, *pools: DaemonPool[M3Output]) -> None:
-    """Ends what belongs to an encoder, which is closed or gone. Not in a forked child, whose it is not."""
-    if os.getpid() == process:
-        model.scheduler.close()
-        for pool in pools:
-            pool.close()

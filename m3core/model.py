@@ -1,6 +1,7 @@
 """`Model`: a model in memory. Tokenizer and forward passes together: texts in, representations out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from m3core.checkpoint import Checkpoint
 from m3core.coalesce import Scheduler
 from m3core.output import Fingerprint, FloatArray, M3Output, Mode, SparseVector
-from m3core.packing import IntArray, TokenBudget
+from m3core.packing import TokenBudget
 from m3core.tokenizer import M3Tokenizer, TextCounts, TokenWeight
 from m3core.waiting import Inbox, Job, Share
 
@@ -16,6 +17,23 @@ Advance = Callable[[int], object]
 """Is told how many more texts are done."""
 
 _WARM_UP_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Call:
+    """What somebody wants of some texts.
+
+    Attributes:
+        modes: which representations.
+        max_length: where to cut, in tokens.
+        queries: whether they go before documents.
+        inbox: where the one who calls waits; an error that is put there ends the call.
+    """
+
+    modes: tuple[Mode, ...]
+    max_length: int
+    queries: bool = False
+    inbox: Inbox = field(default_factory=Inbox)
 
 
 class Model:
@@ -54,20 +72,12 @@ class Model:
         self._checkpoint = checkpoint
 
     def represent(
-        self,
-        texts: Sequence[str],
-        modes: tuple[Mode, ...],
-        max_length: int,
-        fingerprint: Fingerprint,
-        advance: Advance,
-        *,
-        queries: bool,
-        inbox: Inbox,
+        self, texts: Sequence[str], call: Call, fingerprint: Fingerprint, advance: Advance
     ) -> tuple[M3Output, TextCounts]:
         """The representations of texts, in one forward pass, and what became of the texts."""
-        tokenized = self.tokenizer.tokenize(texts, max_length)
-        job = Job(tokenized.token_ids, modes, queries=queries, inbox=inbox)
-        return self._filled(job, modes, fingerprint, advance), tokenized.counts
+        tokenized = self.tokenizer.tokenize(texts, call.max_length)
+        job = Job(tokenized.token_ids, call.modes, queries=call.queries, inbox=call.inbox)
+        return self._filled(job, call.modes, fingerprint, advance), tokenized.counts
 
     def token_weights(self, text: str, max_length: int) -> tuple[list[TokenWeight], TextCounts]:
         """The tokens of a text with their lexical weights, and what became of it."""
