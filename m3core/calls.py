@@ -85,7 +85,8 @@ class Calls:
 
     def _represent(self, texts: list[str], call: Call, advance: Advance) -> tuple[M3Output, TextCounts]:
         """Of texts, from the cache as far as it has them. The counts of those know nothing but them."""
-        if self.cache is None:
+        cache = self.cache
+        if cache is None:
             return self._model.represent(texts, call, self._fingerprint, advance)
         counted = TextCounts()
 
@@ -95,7 +96,7 @@ class Calls:
             output, counted = self._model.represent(missing, call, self._fingerprint, advance)
             return output
 
-        recall = Recall(self.cache, self._fingerprint, self._model.traits[0].dtype, call.max_length)
+        recall = Recall(cache, self._fingerprint, self._model.traits[0].dtype, call.max_length)
         return recall.output(texts, call.modes, encode), replace(counted, texts=len(texts))
 
     def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:

@@ -66,9 +66,7 @@ class Waiting:
 
     def __init__(self, budget: TokenBudget) -> None:
         self._budget = budget
-        self._changed = (
-            threading.Condition()
-        )  # reentrant: a collection of garbage while it is held may close an encoder
+        self._changed = threading.Condition()  # reentrant, as an encoder may be collected and closed while it is held
         self._queries: deque[Job] = deque()
         self._documents: deque[Job] = deque()
         self._tokens = self._idle = 0

@@ -23,7 +23,8 @@ class TorchBackbone:
         self.dtype: torch.dtype = model.dtype
         self._model = model.eval()
         self._checkpoint = checkpoint
-        for layer in model.encoder.layer:  # of BERT and XLM-R alike
+        encoder: Any = model.encoder
+        for layer in encoder.layer:  # in BERT and XLM-R alike
             layer.register_forward_pre_hook(_call_between, with_kwargs=True)
 
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
