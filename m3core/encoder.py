@@ -1,5 +1,6 @@
 """`M3Encoder`: texts in, all three representations out, from one forward pass."""
 
+import asyncio
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -172,6 +173,14 @@ class M3Encoder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
 
     def warm_up(self) -> None:
         """Runs a short text and a full pack through the model, so that a server's first call is not its slow one.

@@ -28,7 +28,7 @@ class LazyEncoder:
     dense vectors and another sparse ones, both are made for the text that either comes with first, and the other's wait
     in a cache, in the encoder's own or else in a temporary one. That is how a framework which asks twice gets one pass.
 
-    Can be pickled, unlike an encoder; the copy loads its own, as does a forked child, and as does whoever asks after the
+    Can be pickled, unlike an encoder; the copy loads its own, as does a forked child, and whoever asks after the
     encoder was closed. A copy in this process shares it.
 
     Attributes:
