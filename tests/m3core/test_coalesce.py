@@ -227,8 +227,8 @@ async def test_500_tasks_get_what_one_gets_in_few_passes(tiny_m3: M3Encoder) -> 
 
 def test_a_query_between_layers_changes_no_bit(mini: M3Encoder, debate_texts: list[str]) -> None:
     """Of the documents, nor of its own."""
-    tokens = mini._model.tokenizer.tokenize(debate_texts[:12], 256).token_ids
-    documents, query = Pack.of(tokens[:8]), Pack.of(tokens[8:])
+    tokens = mini._model.tokenizer.tokenize(debate_texts[:6], 64).token_ids
+    documents, query = Pack.of(tokens[:4]), Pack.of(tokens[4:])
     backbone = mini._model.scheduler._runners[0].backbone
     alone, nested = backbone.forward(documents, lambda: None), []
     together = backbone.forward(documents, lambda: nested.append(backbone.forward(query, lambda: None)))
