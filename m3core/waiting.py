@@ -89,10 +89,11 @@ class Waiting:
     def drop(self, job: Job) -> None:
         """Takes a job out of its line, if it is in there."""
         with self._changed:
-            if job.texts:
-                self._line(job).remove(job)
+            line = self._line(job)
+            if job.texts and job in line:
+                line.remove(job)
                 self._tokens -= _tokens(job)
-                job.texts.clear()
+            job.texts.clear()
             job.dropped = True
 
     def fail(self, job: Job, error: BaseException) -> None:

@@ -14,6 +14,9 @@ from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
 
 
+_SMALL = 1024  # tokens, below which a layer takes a card no longer than it takes us to ask for it
+
+
 class TorchBackbone:
     """Runs a transformers model, loaded with the `m3_packed` attention, over packs."""
 
@@ -29,6 +32,12 @@ class TorchBackbone:
 
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
         """See `Backbone.forward`."""
+
+        def keep_pace() -> None:
+            if self.device.type == "cuda" and len(pack.token_ids) > _SMALL:
+                torch.cuda.synchronize(self.device)  # all layers would be queued at once, and nothing get in between
+            between()
+
         checkpoint = self._checkpoint
         segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
         positions = position_ids(pack, checkpoint.position_padding)
@@ -37,7 +46,7 @@ class TorchBackbone:
                 input_ids=self._row(pack.token_ids),
                 position_ids=self._row(positions),
                 segments=segments,
-                between=between,
+                between=keep_pace,
             ).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states[0]
