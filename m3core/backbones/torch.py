@@ -13,7 +13,6 @@ from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
 
-
 _SMALL = 1024  # tokens, below which a layer takes a card no longer than it takes us to ask for it
 
 
