@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CollectionLocked,
         CollectionMismatch,
         DownloadFailed,
+        EncoderClosed,
         InvalidInput,
         InvalidModel,
         M3Error,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
         TruncationWarning,
         UnknownTokensWarning,
         UnsupportedMode,
+        WorkerDied,
+        WorkerWarning,
     )
     from m3core.output import MODES, Fingerprint, M3Output, Mode, SparseVector
     from m3core.records import Record
@@ -61,6 +64,7 @@ _HOME = {
     "CollectionLocked": "errors",
     "CollectionMismatch": "errors",
     "DownloadFailed": "errors",
+    "EncoderClosed": "errors",
     "InvalidInput": "errors",
     "InvalidModel": "errors",
     "M3Error": "errors",
@@ -73,6 +77,8 @@ _HOME = {
     "TruncationWarning": "errors",
     "UnknownTokensWarning": "errors",
     "UnsupportedMode": "errors",
+    "WorkerDied": "errors",
+    "WorkerWarning": "errors",
 }
 
 __all__ = [
@@ -83,6 +89,7 @@ __all__ = [
     "CollectionLocked",
     "CollectionMismatch",
     "DownloadFailed",
+    "EncoderClosed",
     "Fingerprint",
     "Fusion",
     "InvalidInput",
@@ -106,6 +113,8 @@ __all__ = [
     "UnsupportedMode",
     "VectorCache",
     "WeightedSum",
+    "WorkerDied",
+    "WorkerWarning",
     "compute_score",
     "fuse",
 ]

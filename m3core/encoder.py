@@ -1,24 +1,23 @@
 """`M3Encoder`: texts in, all three representations out, from one forward pass."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
 from m3core.cache import VectorCache
+from m3core.calls import Calls
 from m3core.checkpoint import Checkpoint
-from m3core.errors import InvalidInput, UnsupportedMode
+from m3core.errors import InvalidInput
 from m3core.hub import DEFAULT, locate
-from m3core.model import Advance, Model
-from m3core.output import MODES, Fingerprint, M3Output, Mode
-from m3core.recall import Recall
-from m3core.tokenizer import TextCounts, Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
+from m3core.model import Model
+from m3core.output import Fingerprint, M3Output, Mode
+from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
 
 
 class M3Encoder:
@@ -37,15 +36,19 @@ class M3Encoder:
     query.score(docs)                           # (1, 2) hybrid scores
     ```
 
-    One encoder may be shared by threads; their calls take turns on the device, pack by pack. What else is in a call
-    changes nothing but rounding: texts are packed side by side without padding, and attend to themselves only.
+    Threads and tasks of asyncio may share an encoder: what they ask for at the same time goes through the model
+    together, in whatever modes. Queries go first: one that comes while documents are under way waits for one layer of
+    the model only. What else is in a pack changes nothing but rounding: texts lie side by side without padding, and
+    attend to themselves only.
+
+    It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets
+    go of the model's memory; so does the collection of an encoder that nobody uses any more.
 
     Attributes:
         modes: what the model has, of `"dense"`, `"sparse"`, `"multivector"`.
         score_weights: the model's weights for (dense, sparse, multi-vector) in the hybrid score.
         max_length: the longest text in tokens, special tokens included.
         fingerprint: identifies the model and the settings that change its vectors.
-        cache: where representations are kept, or `None`. May be set at any time.
         arguments: what it was made with, by name, but for the token; what makes another one like it.
     """
 
@@ -53,7 +56,7 @@ class M3Encoder:
         self,
         model: str | Path = DEFAULT,
         *,
-        device: str | None = None,
+        device: str | Sequence[str] | None = None,
         dtype: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
@@ -69,7 +72,8 @@ class M3Encoder:
 
         Args:
             model: a hub id, a directory, or `"m3-mini"`.
-            device: such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is.
+            device: such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is. A list, as
+                `["cuda:0", "cuda:1"]`, loads the model on each, in processes of their own, which share the work.
             dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 where the device computes in it.
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
@@ -86,10 +90,11 @@ class M3Encoder:
             DownloadFailed: the hub cannot be reached, and the model is not in the cache.
             InvalidModel: the directory is incomplete, damaged, or of an unsupported kind.
             InvalidInput: an argument that cannot be used.
+            WorkerDied: the process for one of several devices ended before it had loaded the model.
         """
         self.arguments: dict[str, Any] = {
             "model": str(model),
-            "device": device,
+            "device": device if device is None or isinstance(device, str) else list(device),
             "dtype": dtype,
             "max_length": max_length,
             "normalize": normalize,
@@ -107,7 +112,7 @@ class M3Encoder:
             raise InvalidInput(f"batch_tokens must be a whole number from 1, not {batch_tokens!r}")
         if instruction is not None:
             check_text(instruction, "instruction")
-        self.cache = VectorCache(cache) if isinstance(cache, str | Path) else cache
+        kept = VectorCache(cache) if isinstance(cache, str | Path) else cache
         self._model = Model(checkpoint, device=device, dtype=dtype, normalize=normalize, batch_tokens=batch_tokens)
         self.modes: tuple[Mode, ...] = checkpoint.modes
         self.score_weights = checkpoint.score_weights
@@ -116,14 +121,15 @@ class M3Encoder:
             revision=checkpoint.revision,
             modes=self.modes,
             dense_dim=checkpoint.hidden_size,
-            multivector_dim=self._model.multivector_dim,
+            multivector_dim=self._model.traits[0].multivector_dim,
             pooling=checkpoint.pooling,
-            normalize=self._model.normalize,
+            normalize=self._model.traits[0].normalize,
             max_length=self.max_length,
             instruction=instruction,
         )
         self._checkpoint = checkpoint
-        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._calls = Calls(self._model, self.fingerprint, checkpoint.languages, kept)
+        self._end = weakref.finalize(self, self._calls.end)
 
     def __repr__(self) -> str:
         """The model and what it has."""
@@ -131,13 +137,60 @@ class M3Encoder:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
-        return str(self._model.backbone.device)
+        """Where the model runs; several devices are separated by commas."""
+        return ", ".join(traits.device for traits in self._model.traits)
 
     @property
     def dtype(self) -> str:
         """What it computes in."""
-        return str(self._model.backbone.dtype).removeprefix("torch.")
+        return str(self._model.traits[0].dtype)
+
+    @property
+    def cache(self) -> VectorCache | None:
+        """Where representations are kept, or `None`. May be set at any time."""
+        return self._calls.cache
+
+    @cache.setter
+    def cache(self, cache: VectorCache | None) -> None:
+        self._calls.cache = cache
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used: it was closed, or belongs to the process that this one was forked from."""
+        return self._model.scheduler.closed
+
+    def close(self) -> None:
+        """Ends its threads and processes, and lets go of the model's memory. Calls that are not done fail.
+
+        Those, and calls that come later, raise `EncoderClosed`.
+        """
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def warm_up(self) -> None:
+        """Runs a short text and a full pack through the model, so that a server's first call is not its slow one.
+
+        It also finds out how much fits into memory, if that is less than `batch_tokens`.
+
+        Raises:
+            EncoderClosed: the encoder was closed, or belongs to another process.
+        """
+        self._model.warm_up(self.max_length)
 
     def encode_documents(
         self,
@@ -163,8 +216,10 @@ class M3Encoder:
             InvalidInput: not a list of texts, or a text that is not valid Unicode; named by its index.
             UnsupportedMode: the model does not have one of the modes.
             OutOfMemory: a single text does not fit into memory.
+            EncoderClosed: the encoder was closed, or belongs to the process that this one was forked from.
+            WorkerDied: the process of one of several devices ended by itself over these texts, twice.
         """
-        return self._encode(check_texts(texts), modes, max_length, show_progress)
+        return self._calls.encode(check_texts(texts), self._calls.checked(modes, max_length), show_progress)
 
     def encode_queries(
         self,
@@ -175,7 +230,8 @@ class M3Encoder:
         show_progress: bool = False,
     ) -> M3Output:
         """Encodes queries, with the `instruction` before each if there is one. See `encode_documents`."""
-        return self._encode(self._instructed(texts), modes, max_length, show_progress)
+        call = self._calls.checked(modes, max_length, queries=True)
+        return self._calls.encode(self._instructed(texts), call, show_progress)
 
     def iter_encode(
         self,
@@ -205,23 +261,25 @@ class M3Encoder:
         """
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
-        length = checked_length(max_length, self.max_length)
+        call = self._calls.checked(modes, max_length)
         progress = partial(tqdm, total=total, unit="text", disable=not show_progress)
-        return self._windows(iter_texts(texts), self._checked_modes(modes), length, progress, window)
+        return self._calls.windows(iter_texts(texts), call, progress, window)
 
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_documents` on a thread of the encoder's own, so that the event loop stays free."""
-        return await self._in_worker("documents", partial(self._encode, check_texts(texts), modes, max_length, False))
+        """`encode_documents` on a thread of the encoder's own, so that the event loop stays free.
+
+        A task that is cancelled takes its texts back; those in the pack that is under way are lost.
+        """
+        return await self._calls.aencode(check_texts(texts), self._calls.checked(modes, max_length))
 
     async def aencode_queries(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
-        """`encode_queries` on another thread of its own, so that queries do not wait until all documents are done."""
-        return await self._in_worker(
-            "queries", partial(self._encode, self._instructed(texts), modes, max_length, False)
-        )
+        """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
+        call = self._calls.checked(modes, max_length, queries=True)
+        return await self._calls.aencode(self._instructed(texts), call)
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
@@ -233,7 +291,7 @@ class M3Encoder:
             InvalidInput: not a str, or not valid Unicode.
         """
         tokens, tokenized = self._model.tokenizer.tokens(check_text(text, "text"), self.max_length)
-        self._warn(tokenized.counts, self.max_length, stacklevel=3)
+        tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return tokens
 
     def token_weights(self, text: str) -> list[TokenWeight]:
@@ -245,72 +303,11 @@ class M3Encoder:
             InvalidInput: as `tokenize`.
             UnsupportedMode: the model has no sparse mode.
         """
-        self._checked_modes(["sparse"])
+        self._calls.checked(["sparse"], None)
         weights, counts = self._model.token_weights(check_text(text, "text"), self.max_length)
-        self._warn(counts, self.max_length, stacklevel=3)
+        counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return weights
 
     def _instructed(self, texts: Iterable[str]) -> list[str]:
         instruction = self.fingerprint.instruction or ""
         return [instruction + text for text in check_texts(texts)]
-
-    def _encode(
-        self, texts: list[str], modes: Iterable[Mode] | None, max_length: int | None, show_progress: bool
-    ) -> M3Output:
-        wanted = self._checked_modes(modes)
-        length = checked_length(max_length, self.max_length)
-        with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            output, counts = self._represent(texts, wanted, length, bar.update)
-        self._warn(counts, length, stacklevel=4)
-        return output
-
-    def _windows(
-        self, texts: Iterator[object], modes: Sequence[Mode], max_length: int, progress: "partial[tqdm]", window: int
-    ) -> Iterator[M3Output]:
-        total = TextCounts()
-        with progress() as bar:
-            while batch := list(islice(texts, window)):
-                checked = check_texts(batch, first=total.texts)
-                output, counts = self._represent(checked, modes, max_length, bar.update)
-                total += counts
-                yield output
-        self._warn(total, max_length, stacklevel=3)
-
-    def _represent(
-        self, texts: list[str], modes: Sequence[Mode], max_length: int, advance: Advance
-    ) -> tuple[M3Output, TextCounts]:
-        """All of `modes` for texts, from the cache as far as it has them. The counts of those know nothing but them."""
-        if self.cache is None:
-            return self._model.represent(texts, modes, max_length, self.fingerprint, advance)
-        counted = TextCounts()
-
-        def encode(missing: list[str]) -> M3Output:
-            nonlocal counted
-            advance(len(texts) - len(missing))
-            output, counted = self._model.represent(missing, modes, max_length, self.fingerprint, advance)
-            return output
-
-        output = Recall(self.cache, self.fingerprint, self.dtype, max_length).output(texts, modes, encode)
-        return output, replace(counted, texts=len(texts))
-
-    def _warn(self, counts: TextCounts, max_length: int, *, stacklevel: int) -> None:
-        counts.warn(max_length, self._checkpoint.languages, stacklevel=stacklevel + 1)
-
-    async def _in_worker(self, name: str, call: Callable[[], M3Output]) -> M3Output:
-        if name not in self._workers:
-            self._workers[name] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"m3-encoder-{name}")
-        return await asyncio.get_running_loop().run_in_executor(self._workers[name], call)
-
-    def _checked_modes(self, modes: Iterable[Mode] | None) -> tuple[Mode, ...]:
-        if modes is None:
-            return self.modes
-        wanted = [] if isinstance(modes, str) or not isinstance(modes, Iterable) else list(modes)
-        if not wanted or not set(wanted) <= set(MODES):
-            raise InvalidInput(f"modes must be a list of some of {', '.join(map(repr, MODES))}, not {modes!r}")
-        for mode in wanted:
-            if mode not in self.modes:
-                raise UnsupportedMode(
-                    f"{self._checkpoint.name} has no {mode} representation; it has {', '.join(self.modes)}. "
-                    "BAAI/bge-m3 and m3-mini have all three"
-                )
-        return tuple(mode for mode in MODES if mode in wanted)

@@ -37,6 +37,14 @@ class OutOfMemory(M3Error, MemoryError):
     """Even a single text does not fit into the device's memory."""
 
 
+class EncoderClosed(M3Error):
+    """An encoder was closed, before a call or during it, or comes from the process that this one was forked from."""
+
+
+class WorkerDied(M3Error):
+    """A process that holds a model on one of several devices ended by itself, and again when it was replaced."""
+
+
 class CollectionMismatch(M3Error, ValueError):
     """A collection holds other vectors than those at hand: another model, other settings, modes or dimensions."""
 
@@ -63,6 +71,10 @@ class TruncationWarning(M3Warning):
 
 class UnknownTokensWarning(M3Warning):
     """A large share of the tokens is outside the model's vocabulary."""
+
+
+class WorkerWarning(M3Warning):
+    """A process that holds a model on one of several devices ended by itself, and was replaced."""
 
 
 class StoreWarning(M3Warning):

@@ -13,17 +13,8 @@ import torch
 from torch.nn.functional import linear, normalize
 
 from m3core.backbones.memory import out_of_memory_named
-from m3core.output import FloatArray, Mode, SparseVector
-from m3core.packing import Pack
-
-
-@dataclass(frozen=True, eq=False)
-class PackOutput:
-    """The representations of a pack's texts, in the pack's order; a mode not asked for is `None`."""
-
-    dense: FloatArray | None
-    sparse: list[SparseVector] | None
-    multivector: list[FloatArray] | None
+from m3core.output import FloatArray, SparseVector
+from m3core.packing import Group, Pack, PackOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +37,35 @@ class Heads:
 
     @out_of_memory_named()
     @torch.inference_mode()
-    def apply(self, states: torch.Tensor, pack: Pack, modes: Sequence[Mode]) -> PackOutput:
-        """All of `modes` from the hidden states `(tokens, hidden)` of one pack.
+    def apply(self, states: torch.Tensor, pack: Pack, groups: Sequence[Group]) -> list[PackOutput]:
+        """What each group of a pack's texts wants, from the hidden states `(tokens, hidden)` of the pack.
 
         Raises:
             OutOfMemory: the pack is too large for the device.
         """
-        sparse = None
-        if "sparse" in modes:
-            ids, lengths = pack.token_ids, pack.lengths
-            sparse = lexical_vectors(ids, self.token_weights(states, pack), lengths)
+        outputs = []
+        text = token = 0
+        for group in groups:
+            lengths = pack.lengths[text : text + group.texts]
+            text, first, token = text + group.texts, token, token + int(lengths.sum())
+            outputs.append(self._apply(states[first:token], Pack(pack.token_ids[first:token], lengths), group))
+        return outputs
+
+    def _apply(self, states: torch.Tensor, pack: Pack, group: Group) -> PackOutput:
+        wants, ids, lengths = group.wants, pack.token_ids, pack.lengths
+        weights = self._token_weights(states, ids) if {"sparse", "weights"} & set(wants) else None
         return PackOutput(
-            self._dense(states, pack) if "dense" in modes else None,
-            sparse,
-            self._multivectors(states, pack) if "multivector" in modes else None,
+            self._dense(states, pack) if "dense" in wants else None,
+            lexical_vectors(ids, weights, lengths) if weights is not None and "sparse" in wants else None,
+            self._multivectors(states, pack) if "multivector" in wants else None,
+            _split(weights, lengths) if weights is not None and "weights" in wants else None,
         )
 
-    @torch.inference_mode()
-    def token_weights(self, states: torch.Tensor, pack: Pack) -> FloatArray:
+    def _token_weights(self, states: torch.Tensor, token_ids: npt.NDArray[np.int64]) -> FloatArray:
         """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, 0 for special tokens."""
         assert self.sparse is not None
         weights: FloatArray = linear(states.float(), *self.sparse).relu()[:, 0].cpu().numpy()
-        weights[np.isin(pack.token_ids, list(self.special_ids))] = 0.0
+        weights[np.isin(token_ids, list(self.special_ids))] = 0.0
         return weights
 
     def _dense(self, states: torch.Tensor, pack: Pack) -> FloatArray:
@@ -84,7 +82,12 @@ class Heads:
         keep[pack.starts] = False  # <s> has no row, </s> has one
         kept = states[torch.from_numpy(np.flatnonzero(keep)).to(states.device)]
         rows = normalize(linear(kept, *self.multivector).float(), dim=-1).cpu().numpy()
-        return np.split(rows, np.cumsum(pack.lengths - 1)[:-1])
+        return _split(rows, pack.lengths - 1)
+
+
+def _split(rows: FloatArray, lengths: npt.NDArray[np.int64]) -> list[FloatArray]:
+    """Each text's rows, in an array of its own: a view would keep those of all other calls in the pack."""
+    return [part.copy() for part in np.split(rows, np.cumsum(lengths)[:-1])]
 
 
 def lexical_vectors(
@@ -109,6 +112,6 @@ def lexical_vectors(
     values = np.maximum.reduceat(weights, first) if len(first) else weights
     cuts = np.searchsorted(text[first], np.arange(1, len(lengths)))
     return [
-        SparseVector(i, v)
+        SparseVector(i.copy(), v.copy())  # not views, as in `_split`
         for i, v in zip(np.split(ids[first].astype(np.int32), cuts), np.split(values, cuts), strict=True)
     ]

@@ -28,7 +28,8 @@ class LazyEncoder:
     dense vectors and another sparse ones, both are made for the text that either comes with first, and the other's wait
     in a cache, in the encoder's own or else in a temporary one. That is how a framework which asks twice gets one pass.
 
-    Can be pickled, unlike an encoder; the copy loads its own. A copy in this process shares it.
+    Can be pickled, unlike an encoder; the copy loads its own, as does a forked child, and whoever asks after the
+    encoder was closed. A copy in this process shares it.
 
     Attributes:
         modes: what this one wants; none for one that asks the encoder itself.
@@ -51,7 +52,9 @@ class LazyEncoder:
     def of(cls, encoder: M3Encoder, modes: Sequence[Mode] = ("dense",)) -> Self:
         """Stands for an encoder that is there already."""
         with _LOCK:
-            shared = _OF_ENCODERS.get(id(encoder)) or _Shared(None, encoder.arguments, encoder)
+            shared = _OF_ENCODERS.get(id(encoder))
+            if shared is None or not shared.holds(encoder):
+                shared = _Shared(_key(encoder.arguments), encoder.arguments, encoder)
             _OF_ENCODERS[id(encoder)] = shared
         return cls._of(shared, modes)
 
@@ -123,7 +126,7 @@ class LazyEncoder:
 class _Shared:
     """One encoder, and who uses it."""
 
-    def __init__(self, key: _Key | None, arguments: dict[str, Any], encoder: M3Encoder | None = None) -> None:
+    def __init__(self, key: _Key, arguments: dict[str, Any], encoder: M3Encoder | None = None) -> None:
         self.key = key
         self.arguments = arguments
         self._encoder = encoder
@@ -140,15 +143,19 @@ class _Shared:
 
     def get(self) -> M3Encoder:
         with self._loading:
-            if self._encoder is None:
+            if self._encoder is None or self._encoder.closed:
                 with _LOCK:
-                    self._encoder = _LOADED.get(self.key)
-                if self._encoder is None:
-                    self._encoder = M3Encoder(**self.arguments)
+                    loaded = _LOADED.get(self.key)
+                if loaded is None or loaded.closed:
+                    loaded = M3Encoder(**self.arguments)
                     with _LOCK:
-                        _LOADED[self.key] = self._encoder
+                        _LOADED[self.key] = loaded
+                self._encoder = loaded
             self._lend(self._encoder)
             return self._encoder
+
+    def holds(self, encoder: M3Encoder) -> bool:
+        return self._encoder is encoder
 
     def _all(self) -> list[LazyEncoder]:
         with self._changing:
@@ -177,13 +184,15 @@ def _take_back(encoder: "weakref.ref[M3Encoder]", lent: VectorCache) -> None:
 def _key(arguments: dict[str, Any]) -> _Key:
     """The same for the same encoder, whether a default is given or left out."""
     given = {name: str(value) if name == "model" else value for name, value in arguments.items()}
+    if isinstance(given.get("device"), list):
+        given["device"] = tuple(given["device"])
     return tuple(sorted((name, value) for name, value in given.items() if value not in (None, "auto")))
 
 
 _LOCK = threading.RLock()  # of the three below; what they lose may be lost while it is held
 _REGISTRY: weakref.WeakValueDictionary[_Key, _Shared] = weakref.WeakValueDictionary()
 _OF_ENCODERS: weakref.WeakValueDictionary[int, _Shared] = weakref.WeakValueDictionary()
-_LOADED: weakref.WeakValueDictionary[_Key | None, M3Encoder] = weakref.WeakValueDictionary()
+_LOADED: weakref.WeakValueDictionary[_Key, M3Encoder] = weakref.WeakValueDictionary()
 
 
 def dense_lists(output: M3Output) -> list[list[float]]:

@@ -27,9 +27,10 @@ class EncoderSettings(BaseModel):
         alias="model",
         description="A hub id, a directory, or 'm3-mini'. Also read from M3_MODEL.",
     )
-    device: str | None = Field(
+    device: str | list[str] | None = Field(
         default_factory=lambda: os.environ.get("M3_DEVICE"),
-        description="Such as 'cpu', 'cuda:1', 'mps'; None takes the best there is. Also read from M3_DEVICE.",
+        description="Such as 'cpu', 'cuda:1', 'mps', or a list of several; None takes the best there is. "
+        "Also read from M3_DEVICE.",
     )
     dtype: str = Field(default="auto", description="'auto', 'float32' or 'bfloat16'.")
     max_length: int | None = Field(

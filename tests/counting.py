@@ -25,9 +25,9 @@ def counted_passes() -> Iterator[Passes]:
     passes = Passes()
     forward = TorchBackbone.forward
 
-    def counting(self: TorchBackbone, pack: Pack) -> object:
+    def counting(self: TorchBackbone, pack: Pack, between: Callable[[], object]) -> object:
         passes.texts += len(pack.lengths)
-        return forward(self, pack)
+        return forward(self, pack, between)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchBackbone, "forward", counting)

@@ -7,11 +7,12 @@ import pytest
 import m3core
 
 PUBLIC = {
-    "DBSF", "MODES", "RRF", "CacheWarning", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "Fingerprint",
-    "Fusion", "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning", "MissingDependency",
-    "Mode", "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning",
+    "DBSF", "MODES", "RRF", "CacheWarning", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "EncoderClosed",
+    "Fingerprint", "Fusion", "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning",
+    "MissingDependency", "Mode", "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning",
     "Token", "TokenWeight", "TruncationWarning",
-    "UnknownTokensWarning", "UnsupportedMode", "VectorCache", "WeightedSum", "compute_score", "fuse",
+    "UnknownTokensWarning", "UnsupportedMode", "VectorCache", "WeightedSum", "WorkerDied",
+    "WorkerWarning", "compute_score", "fuse",
 }  # fmt: skip
 
 

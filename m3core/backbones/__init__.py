@@ -1,5 +1,6 @@
 """Backbones: packed token ids in, hidden states of those tokens out."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ class Backbone(Protocol):
     device: "torch.device"
     dtype: "torch.dtype"
 
-    def forward(self, pack: "Pack") -> "torch.Tensor":
+    def forward(self, pack: "Pack", between: Callable[[], object]) -> "torch.Tensor":
         """The last hidden state of every token of the pack, `(tokens, hidden)`, in the pack's order.
+
+        Args:
+            pack: the texts.
+            between: is called before each layer, and may run another pack.
 
         Raises:
             OutOfMemory: the pack is too large for the device.

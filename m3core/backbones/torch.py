@@ -1,5 +1,8 @@
 """The PyTorch backbone: transformers' own XLM-R or BERT modules over packed tokens."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import PreTrainedModel
@@ -9,6 +12,8 @@ from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
+
+_SMALL = 1024  # tokens, below which a layer takes a card no longer than it takes us to ask for it
 
 
 class TorchBackbone:
@@ -20,21 +25,37 @@ class TorchBackbone:
         self.dtype: torch.dtype = model.dtype
         self._model = model.eval()
         self._checkpoint = checkpoint
+        encoder: Any = model.encoder
+        for layer in encoder.layer:  # in BERT and XLM-R alike
+            layer.register_forward_pre_hook(_call_between, with_kwargs=True)
 
-    def forward(self, pack: Pack) -> torch.Tensor:
+    def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
         """See `Backbone.forward`."""
+
+        def keep_pace() -> None:
+            if self.device.type == "cuda" and len(pack.token_ids) > _SMALL:
+                torch.cuda.synchronize(self.device)  # all layers would be queued at once, and nothing get in between
+            between()
+
         checkpoint = self._checkpoint
         segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
         positions = position_ids(pack, checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
             states = self._model(
-                input_ids=self._row(pack.token_ids), position_ids=self._row(positions), segments=segments
+                input_ids=self._row(pack.token_ids),
+                position_ids=self._row(positions),
+                segments=segments,
+                between=keep_pace,
             ).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states[0]
 
     def _row(self, values: IntArray) -> torch.Tensor:
         return torch.from_numpy(values)[None].to(self.device, non_blocking=True)
+
+
+def _call_between(layer: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    named["between"]()  # of this forward pass, which need not be the only one on the stack
 
 
 def position_ids(pack: Pack, padding_id: int | None) -> IntArray:

@@ -11,6 +11,7 @@ from counting import counted_ticks
 from tiny import ZH_EN, save_m3
 
 from m3core import InvalidInput, M3Encoder, M3Output, TruncationWarning, UnknownTokensWarning, UnsupportedMode
+from m3core.backbones.torch import TorchBackbone
 
 
 def assert_same(a: M3Output, b: M3Output, atol: float = 1e-5) -> None:
@@ -66,9 +67,11 @@ def test_only_the_modes_asked_for_are_made(tiny_m3: M3Encoder) -> None:
 
 def test_one_forward_pass_gives_all_modes(tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    forward = tiny_m3._model.backbone.forward
+    forward = TorchBackbone.forward
     monkeypatch.setattr(
-        tiny_m3._model.backbone, "forward", lambda pack: passes.append(len(pack.token_ids)) or forward(pack)
+        TorchBackbone,
+        "forward",
+        lambda self, pack, between: passes.append(len(pack.token_ids)) or forward(self, pack, between),
     )
     tiny_m3.encode_documents(["the one", "a", "me and you"])
     assert passes == [sum(len(tiny_m3.tokenize(t)) + 2 for t in ["the one", "a", "me and you"])]
@@ -214,9 +217,9 @@ expected = encoder.encode_documents(texts[:1], modes=["dense"]).dense[0]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (120 << 20), -1))
 output = encoder.encode_documents(texts, modes=["dense"])
-assert encoder._model._budget.tokens < 1 << 20, "memory never ran out"
+assert encoder._model.scheduler.budget.tokens < 1 << 20, "memory never ran out"
 assert np.abs(output.dense - expected).max() < 1e-5
-print("survived with", encoder._model._budget.tokens)
+print("survived with", encoder._model.scheduler.budget.tokens)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

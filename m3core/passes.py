@@ -1,0 +1,85 @@
+"""`ForwardPass`: a model on one device of this process. Packs in, representations out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from m3core.backbones import Backbone
+from m3core.backbones.torch import TorchBackbone, choose_device, choose_dtype
+from m3core.checkpoint import Checkpoint
+from m3core.heads import Heads
+from m3core.packing import Group, Pack, PackOutput
+from m3core.weights import load_body, load_heads
+
+_CPU_TOKENS, _ACCELERATOR_TOKENS = 2048, 32768
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to load, on whichever device.
+
+    Attributes:
+        checkpoint: the model.
+        special_ids: the tokenizer's ids that never count lexically.
+        dtype: as of `M3Encoder`.
+        normalize: as of `M3Encoder`.
+    """
+
+    checkpoint: Checkpoint
+    special_ids: frozenset[int]
+    dtype: str
+    normalize: bool | None
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What became of a model when it was loaded.
+
+    Attributes:
+        device: where it runs.
+        dtype: what it computes in.
+        normalize: whether dense vectors get unit length.
+        multivector_dim: width of a multi-vector's rows, or `None`.
+        vocabulary: how many tokens it knows.
+        batch_tokens: how many tokens the device takes at once, if nobody says otherwise.
+    """
+
+    device: str
+    dtype: str
+    normalize: bool
+    multivector_dim: int | None
+    vocabulary: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardPass:
+    """Backbone and heads; a `Runner`. Has no state, so that one pack can be run between the layers of another."""
+
+    traits: Traits
+    backbone: Backbone
+    heads: Heads
+    interruptible = True
+
+    @classmethod
+    def load(cls, source: Source, device: str | None) -> "ForwardPass":
+        """Loads a model. Raises as `M3Encoder` does."""
+        target = choose_device(device)
+        body = load_body(source.checkpoint, choose_dtype(source.dtype, target), target)
+        backbone = TorchBackbone(body, source.checkpoint)
+        heads = load_heads(source.checkpoint, backbone, source.special_ids, source.normalize)
+        traits = Traits(
+            device=str(backbone.device),
+            dtype=str(backbone.dtype).removeprefix("torch."),
+            normalize=heads.normalize,
+            multivector_dim=None if heads.multivector is None else len(heads.multivector[1]),
+            vocabulary=body.config.vocab_size,
+            batch_tokens=_CPU_TOKENS if target.type == "cpu" else _ACCELERATOR_TOKENS,
+        )
+        return cls(traits, backbone, heads)
+
+    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> list[PackOutput]:
+        """See `Runner.run`."""
+        return self.heads.apply(self.backbone.forward(pack, between), pack, groups)
+
+    def close(self) -> None:
+        """Nothing to end: its memory is free when nobody refers to it."""
