@@ -65,16 +65,16 @@ class Calls:
             raise
 
     def windows(
-        self, texts: Iterator[object], call: Call, progress: "partial[tqdm]", window: int
+        self, texts: Iterator[object], call: Call, window: int, *, total: int | None, show_progress: bool
     ) -> Iterator[M3Output]:
         """The representations of texts from any source, so many at a time."""
-        total = TextCounts()
-        with progress() as bar:
+        done = TextCounts()
+        with tqdm(total=total, unit="text", disable=not show_progress) as bar:
             while batch := list(islice(texts, window)):
-                output, counts = self._represent(check_texts(batch, first=total.texts), call, bar.update)
-                total += counts
+                output, counts = self._represent(check_texts(batch, first=done.texts), call, bar.update)
+                done += counts
                 yield output
-        total.warn(call.max_length, self._languages, stacklevel=3)
+        done.warn(call.max_length, self._languages, stacklevel=3)
 
     def end(self) -> None:
         """Ends what belongs to an encoder, which is closed or gone. Not in a forked child, whose it is not."""

@@ -3,12 +3,8 @@
 import asyncio
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
-
-from tqdm.auto import tqdm
 
 from m3core.cache import VectorCache
 from m3core.calls import Calls
@@ -169,17 +165,13 @@ class M3Encoder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
 
     def warm_up(self) -> None:
@@ -262,8 +254,7 @@ class M3Encoder:
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
         call = self._calls.checked(modes, max_length)
-        progress = partial(tqdm, total=total, unit="text", disable=not show_progress)
-        return self._calls.windows(iter_texts(texts), call, progress, window)
+        return self._calls.windows(iter_texts(texts), call, window, total=total, show_progress=show_progress)
 
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None

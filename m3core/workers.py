@@ -1,10 +1,12 @@
 """A process for each device, that holds the model there; what a lane puts in comes back as arrays."""
 
+import atexit
 import os
 import pickle
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -61,9 +63,10 @@ class Worker:
             processes: how many share the machine's cores, if that is a CPU.
         """
         self._arguments = (source, device, processes)
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # reentrant, as an encoder may be collected and closed while it is held
         self._closed = False
         self._start()
+        _STARTED.add(self)
 
     def await_loaded(self) -> None:
         """Waits until the model is loaded, and raises what loading it raises there."""
@@ -136,6 +139,16 @@ class Worker:
         if code is not None and code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+_STARTED: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register  # later than multiprocessing's own, so it comes before that, which ends processes without a word to us
+def _close_all(process: int = os.getpid()) -> None:
+    if os.getpid() == process:
+        for worker in list(_STARTED):
+            worker.close()
 
 
 def _value(answer: Any) -> Any:

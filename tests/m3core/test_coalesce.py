@@ -209,6 +209,18 @@ def test_64_threads_get_what_one_gets(tiny_m3: M3Encoder) -> None:
             assert_equal_to(M3Output.concat([alone(text) for text in texts]), output, modes)
 
 
+def test_threads_share_passes_of_a_real_model(mini: M3Encoder, debate_queries: list[str]) -> None:
+    """In bfloat16 where the processor has it, whose rounding depends on what else is in a pack."""
+    texts = debate_queries[:16]
+    alone = [mini.encode_queries([text]) for text in texts]
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda text: mini.encode_queries([text]), texts * 3))
+    for one, output in zip(alone * 3, made, strict=True):
+        assert (one.dense * output.dense).sum() > 0.9999
+        x, y = one.sparse[0].as_dict(), output.sparse[0].as_dict()
+        assert all(abs(x.get(i, 0) - y.get(i, 0)) < 0.01 for i in x.keys() | y.keys())
+
+
 async def test_500_tasks_get_what_one_gets_in_few_passes(tiny_m3: M3Encoder) -> None:
     alone = serial(tiny_m3)
     asked = calls(500, seed=1000)
