@@ -1,5 +1,6 @@
 """The examples, run as a user runs them."""
 
+import base64
 import http.client
 import importlib.util
 import json
@@ -20,6 +21,7 @@ import pytest
 from m3core import M3Encoder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+JSON = {"Content-Type": "application/json"}
 
 
 def run(script: Path, *arguments: str) -> str:
@@ -128,7 +130,7 @@ def test_the_server_answers_many_at_once_and_names_errors(mini: M3Encoder, debat
 
     def ask(kind: str, texts: list[str], modes: list[str]) -> dict:
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("POST", f"/{kind}", json.dumps({"texts": texts, "modes": modes}))
+        connection.request("POST", f"/{kind}", json.dumps({"texts": texts, "modes": modes}), JSON)
         return json.loads(connection.getresponse().read())
 
     server = subprocess.Popen([sys.executable, EXAMPLES / "serve.py", "--model", "m3-mini", "--port", str(port)])
@@ -140,7 +142,7 @@ def test_the_server_answers_many_at_once_and_names_errors(mini: M3Encoder, debat
         expected = mini.encode_queries(texts, modes=["dense"]).dense
         for answer, vector in zip(found, expected, strict=True):
             assert answer.keys() == {"dense", "sparse"}
-            assert np.dot(answer["dense"][0], vector) > 0.999
+            assert np.dot(np.frombuffer(base64.b64decode(answer["dense"][0]), "<f4"), vector) > 0.999
         assert len(ask("documents", texts, ["multivector"])["multivector"]) == 40
         assert "modes must be a list" in ask("queries", ["a"], [])["error"]
     finally:
