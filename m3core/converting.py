@@ -11,12 +11,11 @@ from m3core.hub.cached import Repository
 _TORCH, _SAFETENSORS = "pytorch_model.bin", "model.safetensors"
 
 
-def add_safetensors(located: Located, *, cache_folder: str | Path | None = None) -> Path | None:
+def add_safetensors(located: Located) -> Path | None:
     """Writes `model.safetensors` beside a model's `pytorch_model.bin`, where it has none.
 
     Args:
         located: the model.
-        cache_folder: the cache that it lies in, if not the hub library's own.
 
     Returns:
         The new file; `None` if there was nothing to do.
@@ -53,5 +52,5 @@ def add_safetensors(located: Located, *, cache_folder: str | Path | None = None)
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise InvalidModel(f"{source} cannot be converted: {reason}") from error
     if located.revision is not None:
-        Repository(located.name, cache_folder).add(located.revision, _SAFETENSORS)
+        Repository(located.name, directory.parents[2]).add(located.revision, _SAFETENSORS)
     return target

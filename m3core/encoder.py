@@ -61,6 +61,7 @@ class M3Encoder:
         revision: str | None = None,
         token: str | None = None,
         cache_folder: str | Path | None = None,
+        local_files_only: bool = False,
         batch_tokens: int | None = None,
         cache: VectorCache | str | Path | None = None,
     ) -> None:
@@ -74,16 +75,18 @@ class M3Encoder:
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
             instruction: put before each query, as some models want it; bge-m3, m3e and m3-mini want none.
-            endpoint: the address of a model hub or mirror; `None` takes `HF_ENDPOINT`, or else the public hub.
+            endpoint: the address of a model hub or mirror to ask before `M3_ENDPOINTS`, `HF_ENDPOINT` and the public
+                ones. See `m3core.hub.locate`.
             revision: a hub branch, tag or commit.
             token: for private repositories; `None` takes `HF_TOKEN`, or what `hf auth login` left.
             cache_folder: where downloaded models are kept; `None` takes `HF_HUB_CACHE`, or else the hub's usual place.
+            local_files_only: asks no hub; also by `HF_HUB_OFFLINE=1`.
             batch_tokens: the most tokens to put through the model at once; halves by itself when memory runs out.
             cache: a `VectorCache`, or the file of one, so that no text is encoded twice; `None` is no cache.
 
         Raises:
             ModelNotFound: no such directory or repository.
-            DownloadFailed: the hub cannot be reached, and the model is not in the cache.
+            DownloadFailed: the model is not in the cache, and no hub delivered it.
             InvalidModel: the directory is incomplete, damaged, or of an unsupported kind.
             InvalidInput: an argument that cannot be used.
             WorkerDied: the process for one of several devices ended before it had loaded the model.
@@ -98,10 +101,18 @@ class M3Encoder:
             "endpoint": endpoint,
             "revision": revision,
             "cache_folder": cache_folder,
+            "local_files_only": local_files_only,
             "batch_tokens": batch_tokens,
             "cache": str(cache) if isinstance(cache, Path) else cache,
         }
-        located = locate(str(model), revision=revision, endpoint=endpoint, token=token, cache_folder=cache_folder)
+        located = locate(
+            str(model),
+            revision=revision,
+            endpoint=endpoint,
+            token=token,
+            cache_folder=cache_folder,
+            local_files_only=local_files_only,
+        )
         checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
         self.max_length = checked_length(max_length, checkpoint.max_length)
         if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):

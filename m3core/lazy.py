@@ -186,6 +186,7 @@ def _key(arguments: dict[str, Any]) -> _Key:
     given = {name: str(value) if name == "model" else value for name, value in arguments.items()}
     if isinstance(given.get("device"), list):
         given["device"] = tuple(given["device"])
+    given.pop("local_files_only", None)  # once it is loaded, that is all the same
     return tuple(sorted((name, value) for name, value in given.items() if value not in (None, "auto")))
 
 

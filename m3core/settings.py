@@ -39,13 +39,15 @@ class EncoderSettings(BaseModel):
     normalize: bool | None = Field(default=None, description="Unit length or not; None does as the model says.")
     query_instruction: str | None = Field(default=None, description="Put before each query; the M3 families want none.")
     endpoint: str | None = Field(
-        default=None, description="The address of a model hub or mirror; None takes HF_ENDPOINT or the public hub."
+        default=None,
+        description="The address of a model hub or mirror to ask before M3_ENDPOINTS, HF_ENDPOINT and the public ones.",
     )
     revision: str | None = Field(default=None, description="A hub branch, tag or commit.")
     token: SecretStr | None = Field(
         default=None, exclude=True, repr=False, description="For private repositories; None takes HF_TOKEN."
     )
     cache_folder: _Location = Field(default=None, description="Where downloaded models are kept.")
+    local_files_only: bool = Field(default=False, description="Asks no hub; also by HF_HUB_OFFLINE=1.")
     batch_tokens: int | None = Field(default=None, description="The most tokens to put through the model at once.")
     cache: _Location = Field(
         default=None, description="The file of a VectorCache, so that no text is encoded twice; None is no cache."
@@ -85,6 +87,7 @@ class EncoderSettings(BaseModel):
             revision=self.revision,
             token=None if self.token is None else self.token.get_secret_value(),
             cache_folder=self.cache_folder,
+            local_files_only=self.local_files_only,
             batch_tokens=self.batch_tokens,
             cache=self.cache,
         )

@@ -48,11 +48,18 @@ def test_the_fields_reach_the_encoder() -> None:
 def test_every_field_of_loading_reaches_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict = {}
     monkeypatch.setattr("m3core.encoder.locate", lambda model, **given: asked.update(given) or locate(model, **given))
-    settings = {"endpoint": "http://localhost:9", "revision": "v1", "batch_tokens": 512, "cache_folder": tmp_path}
+    settings = {
+        "endpoint": "http://localhost:9",
+        "revision": "v1",
+        "batch_tokens": 512,
+        "cache_folder": tmp_path,
+        "local_files_only": True,
+    }
     embeddings = M3Embeddings(model="m3-mini", token="hf_secret", cache=tmp_path / "vectors.sqlite", **settings)
     given = embeddings.encoder.arguments
     assert {name: given[name] for name in settings} == settings | {"cache_folder": str(tmp_path)}
     assert asked["token"] == "hf_secret"
+    assert asked["local_files_only"]
     assert (asked["revision"], asked["endpoint"], asked["cache_folder"]) == ("v1", "http://localhost:9", str(tmp_path))
     assert embeddings.encoder.cache.path == tmp_path / "vectors.sqlite"
     assert "hf_secret" not in f"{given} {embeddings!r} {embeddings.model_dump()} {embeddings.model_dump_json()}"
