@@ -178,9 +178,6 @@ class M3Encoder:
         """Runs a short text and a full pack through the model, so that a server's first call is not its slow one.
 
         It also finds out how much fits into memory, if that is less than `batch_tokens`.
-
-        Raises:
-            EncoderClosed: the encoder was closed, or belongs to another process.
         """
         self._model.warm_up(self.max_length)
 
@@ -269,8 +266,7 @@ class M3Encoder:
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
         """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
-        call = self._calls.checked(modes, max_length, queries=True)
-        return await self._calls.aencode(self._instructed(texts), call)
+        return await self._calls.aencode(self._instructed(texts), self._calls.checked(modes, max_length, queries=True))
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
