@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,7 +52,7 @@ class M3Encoder:
         self,
         model: str | Path = DEFAULT,
         *,
-        device: str | Sequence[str] | None = None,
+        device: str | list[str] | tuple[str, ...] | None = None,
         dtype: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
@@ -90,7 +90,7 @@ class M3Encoder:
         """
         self.arguments: dict[str, Any] = {
             "model": str(model),
-            "device": device if device is None or isinstance(device, str) else list(device),
+            "device": list(device) if isinstance(device, list | tuple) else device,
             "dtype": dtype,
             "max_length": max_length,
             "normalize": normalize,

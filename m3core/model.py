@@ -49,7 +49,7 @@ class Model:
         self,
         checkpoint: Checkpoint,
         *,
-        device: str | Sequence[str] | None,
+        device: str | list[str] | tuple[str, ...] | None,
         dtype: str,
         normalize: bool | None,
         batch_tokens: int | None,
@@ -59,12 +59,12 @@ class Model:
 
         self.tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
         source = Source(checkpoint, self.tokenizer.special_ids, dtype, normalize)
-        if device is None or isinstance(device, str):
-            runners: Sequence[Any] = [ForwardPass.load(source, device)]
-        else:
+        if isinstance(device, list | tuple):
             from m3core.workers import start_workers
 
-            runners = start_workers(source, device)
+            runners: Sequence[Any] = start_workers(source, device)
+        else:
+            runners = [ForwardPass.load(source, device)]
         self.traits = [runner.traits for runner in runners]
         self.tokenizer.check_fits(self.traits[0].vocabulary)
         tokens = batch_tokens or min(traits.batch_tokens for traits in self.traits)
