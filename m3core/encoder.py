@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,7 +52,7 @@ class M3Encoder:
         self,
         model: str | Path = DEFAULT,
         *,
-        device: str | Sequence[str] | None = None,
+        device: str | list[str] | tuple[str, ...] | None = None,
         dtype: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
@@ -93,7 +93,7 @@ class M3Encoder:
         """
         self.arguments: dict[str, Any] = {
             "model": str(model),
-            "device": device if device is None or isinstance(device, str) else list(device),
+            "device": list(device) if isinstance(device, list | tuple) else device,
             "dtype": dtype,
             "max_length": max_length,
             "normalize": normalize,
@@ -189,9 +189,6 @@ class M3Encoder:
         """Runs a short text and a full pack through the model, so that a server's first call is not its slow one.
 
         It also finds out how much fits into memory, if that is less than `batch_tokens`.
-
-        Raises:
-            EncoderClosed: the encoder was closed, or belongs to another process.
         """
         self._model.warm_up(self.max_length)
 
@@ -280,8 +277,7 @@ class M3Encoder:
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None
     ) -> M3Output:
         """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
-        call = self._calls.checked(modes, max_length, queries=True)
-        return await self._calls.aencode(self._instructed(texts), call)
+        return await self._calls.aencode(self._instructed(texts), self._calls.checked(modes, max_length, queries=True))
 
     def tokenize(self, text: str) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.

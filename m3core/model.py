@@ -49,7 +49,7 @@ class Model:
         self,
         checkpoint: Checkpoint,
         *,
-        device: str | Sequence[str] | None,
+        device: str | list[str] | tuple[str, ...] | None,
         dtype: str,
         normalize: bool | None,
         batch_tokens: int | None,
@@ -59,12 +59,12 @@ class Model:
 
         self.tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
         source = Source(checkpoint, self.tokenizer.special_ids, dtype, normalize)
-        if device is None or isinstance(device, str):
-            runners: Sequence[Any] = [ForwardPass.load(source, device)]
-        else:
+        if isinstance(device, list | tuple):
             from m3core.workers import start_workers
 
-            runners = start_workers(source, device)
+            runners: Sequence[Any] = start_workers(source, device)
+        else:
+            runners = [ForwardPass.load(source, device)]
         self.traits = [runner.traits for runner in runners]
         self.tokenizer.check_fits(self.traits[0].vocabulary)
         tokens = batch_tokens or min(traits.batch_tokens for traits in self.traits)
@@ -82,10 +82,11 @@ class Model:
     def token_weights(self, text: str, max_length: int) -> tuple[list[TokenWeight], TextCounts]:
         """The tokens of a text with their lexical weights, and what became of it."""
         tokens, tokenized = self.tokenizer.tokens(text, max_length)
-        made: list[FloatArray] = []
-        job = Job(tokenized.token_ids, ("weights",), queries=True, inbox=Inbox())
-        self.scheduler.run(job, lambda share: made.append((share.output.weights or [])[share.rows[0]]))
-        weights = made[0][1:-1]
+        made: list[Share] = []
+        self.scheduler.run(Job(tokenized.token_ids, ("weights",), queries=True, inbox=Inbox()), made.append)
+        (share,) = made
+        assert share.output.weights is not None
+        weights = share.output.weights[share.rows[0]][1:-1]
         weighted = [TokenWeight(t.token, t.id, t.start, t.end, float(w)) for t, w in zip(tokens, weights, strict=True)]
         return weighted, tokenized.counts
 
@@ -93,10 +94,11 @@ class Model:
         """Runs a short text, and a full pack for each device."""
         budget = self.scheduler.budget.tokens
         length = min(_WARM_UP_TOKENS, max_length, budget)
-        for short in self.tokenizer.tokenize(["m3"], max_length).token_ids:
-            for texts in ([short], [np.resize(short, length)] * (budget // length * len(self.traits))):
-                job = Job(texts, self._checkpoint.modes, queries=False, inbox=Inbox())
-                self.scheduler.run(job, lambda share: None)
+        (short,) = self.tokenizer.tokenize(["m3"], max_length).token_ids
+        full = [np.resize(short, length)] * (budget // length * len(self.traits))
+        for texts in ([short], full):
+            job = Job(texts, self._checkpoint.modes, queries=False, inbox=Inbox())
+            self.scheduler.run(job, lambda share: None)
 
     def _filled(self, job: Job, modes: Sequence[Mode], fingerprint: Fingerprint, advance: Advance) -> M3Output:
         dense = np.zeros((job.size, self._checkpoint.hidden_size), dtype=np.float32)
