@@ -71,7 +71,7 @@ def test_texts_that_end_two_processes_fail(two: M3Encoder, monkeypatch: pytest.M
 
 def test_processes_that_ended_are_replaced(two: M3Encoder, tiny_m3: M3Encoder) -> None:
     one, other = (worker._process for worker in two._model.scheduler._runners)
-    os.kill(one.pid, signal.SIGKILL)
+    one.kill()
     two._model.scheduler._runners[1]._pipe.close()  # as when this process were gone
     for process in (one, other):
         process.join(20)
