@@ -287,6 +287,15 @@ async def test_a_cancelled_task_takes_its_texts_back(m3_dir) -> None:
         assert left_behind() == []
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Where tests run in several processes, these do not hear Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_call_takes_its_texts_back(m3_dir) -> None:
     with M3Encoder(m3_dir, dtype="float32", device="cpu", batch_tokens=32) as encoder, gate() as passes:
         interrupter = threading.Thread(target=lambda: passes.arrived() and os.kill(os.getpid(), signal.SIGINT))
