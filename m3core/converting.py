@@ -30,6 +30,7 @@ def add_safetensors(located: Located) -> Path | None:
     if not source.is_file():
         raise InvalidModel(f"{directory} has no {_TORCH} that could be converted; weights in parts are not")
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
@@ -48,7 +49,7 @@ def add_safetensors(located: Located) -> Path | None:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise InvalidModel(f"{source} cannot be converted: {reason}") from error
     if located.revision is not None:

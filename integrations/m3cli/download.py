@@ -1,8 +1,8 @@
 """`m3 download`: a model's files into the cache, or into a directory."""
 
-import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from m3cli.options import EndpointOption, RevisionOption
 from m3core import InvalidInput
 from m3core.converting import add_safetensors
 from m3core.hub import locate
+from m3core.hub.listing import needed
 
 
 def download(
@@ -33,10 +34,19 @@ def download(
     if safetensors:
         add_safetensors(located)
     if to is not None:
-        partial = to.with_name(to.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(located.directory, partial)  # the files themselves, not links to them
+        _copy(located.directory, to.resolve())
+    Console().print(str(to or located.directory), markup=False, highlight=False, soft_wrap=True)
+
+
+def _copy(source: Path, to: Path) -> None:
+    """Copies what the model needs; all of it, or nothing."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as temporary:
+        for name in needed([path.relative_to(source).as_posix() for path in source.rglob("*")]):
+            target = Path(temporary) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target)
         if to.exists():
             to.rmdir()
-        os.replace(partial, to)
-    Console().print(str(to or located.directory), markup=False, highlight=False, soft_wrap=True)
+        Path(temporary).rename(to)
+        Path(temporary).mkdir()  # for the end of this block

@@ -58,7 +58,7 @@ def _origin(located: Located) -> dict[str, str]:
     if located.revision is None:
         return {}
     repository = Repository(located.name, None)
-    damaged = repository.damaged(located.revision, thorough=True)
+    damaged = [file.name for file in repository.damaged(located.revision, thorough=True)]
     return {
         "from": repository.source(located.revision) or "not fetched by m3",
         "files": f"damaged: {', '.join(damaged)}; m3 download fetches them again" if damaged else "verified",
@@ -69,7 +69,8 @@ def _print_cache() -> None:
     table = plain_table("in the cache", "commit", "MB", "from", "files")
     for repository in Repository.all():
         for commit in repository.commits():
-            damaged, lacking = repository.damaged(commit), repository.missing(commit)
+            damaged = [file.name for file in repository.damaged(commit)]
+            lacking = repository.missing(commit)
             state = (
                 f"damaged: {', '.join(damaged)}"
                 if damaged

@@ -1,7 +1,7 @@
 """What an endpoint answered, in a few words without secrets."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -23,11 +23,12 @@ class Failed(Exception):
 
     Attributes:
         for_good: whether to ask it again is useless.
+        wait: seconds after which it wants to be asked again.
     """
 
-    def __init__(self, reason: str, *, for_good: bool = False) -> None:
+    def __init__(self, reason: str, *, for_good: bool = False, wait: float = 0.0) -> None:
         super().__init__(reason)
-        self.for_good = for_good
+        self.for_good, self.wait = for_good, wait
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Answer:
     Attributes:
         text: in a few words.
         reached: whether it answered at all.
+        unwell: whether it did not, or with an error of its own.
+        silent: whether it let us wait for nothing.
         not_found: whether it knows no such repository or revision.
         for_good: whether to ask it again is useless.
         wait: seconds after which it wants to be asked again.
@@ -44,22 +47,30 @@ class Answer:
 
     text: str
     reached: bool
+    unwell: bool = False
+    silent: bool = False
     not_found: bool = False
     for_good: bool = False
     wait: float = 0.0
 
     @classmethod
-    def of(cls, error: Exception) -> "Answer":
-        """What an error of a request says."""
+    def of(cls, error: Exception, *, secret: str | None = None) -> "Answer":
+        """What an error of a request says, but for a secret that it may repeat."""
+        answer = cls._of(error)
+        return replace(answer, text=answer.text.replace(secret, "…")) if secret else answer
+
+    @classmethod
+    def _of(cls, error: Exception) -> "Answer":
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
         if isinstance(error, Failed):
-            return cls(str(error), reached=True, for_good=error.for_good)
+            return cls(str(error), reached=True, for_good=error.for_good, wait=error.wait)
         response = getattr(error, "response", None)
         if response is not None:
             return cls(
                 _status(response),
-                reached=response.status_code < 500,
+                reached=True,
+                unwell=response.status_code >= 500,
                 not_found=isinstance(error, RepositoryNotFoundError | RevisionNotFoundError),
                 for_good=response.status_code in _NEVER,
                 wait=_wait(response),
@@ -73,7 +84,8 @@ class Answer:
         }.get(name) or (str(error).strip() or name).splitlines()[0]
         if isinstance(error, HFValidationError):
             return cls(text, reached=True, not_found=True, for_good=True)
-        return cls(text, reached=name in ("TooManyRedirects", "JSONDecodeError"))
+        reached = name in ("TooManyRedirects", "JSONDecodeError")
+        return cls(text, reached, unwell=not reached, silent=name.endswith("Timeout"))
 
 
 def _status(response: Any) -> str:
@@ -93,5 +105,5 @@ def _wait(response: Any) -> float:
     except ValueError:
         try:
             return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0

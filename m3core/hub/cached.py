@@ -38,6 +38,13 @@ class Repository:
         self.model = model
         self.folder = self._cache / f"models--{model.replace('/', '--')}"
 
+    @property
+    def environment(self) -> str:
+        """What to put before a command that should use this cache."""
+        from huggingface_hub import constants
+
+        return "" if self._cache == Path(constants.HF_HUB_CACHE).expanduser() else f"HF_HUB_CACHE={self._cache} "
+
     @classmethod
     def all(cls, cache_folder: str | Path | None = None) -> "list[Repository]":
         """The models that this package has put into the cache."""
@@ -57,8 +64,9 @@ class Repository:
         return revision == commit and self.source(commit) is not None
 
     def holds(self, listing: Listing) -> bool:
-        """Whether a snapshot has all of these files."""
-        return all((self.snapshot(listing.commit) / file.name).is_file() for file in listing.files)
+        """Whether a snapshot has all of these files, as they should be."""
+        snapshot = self.snapshot(listing.commit)
+        return all(self._is_sound(snapshot / file.name, file) for file in listing.files)
 
     def snapshot(self, commit: str) -> Path:
         """The directory of a commit's files."""
@@ -70,8 +78,8 @@ class Repository:
 
     def source(self, commit: str) -> str | None:
         """The endpoint that a snapshot came from, if this package fetched it."""
-        source: str | None = self._record()["snapshots"].get(commit, {}).get("from")
-        return source
+        recorded = self._recorded(commit)
+        return recorded["from"] if recorded else None
 
     def partial(self, file: RepoFile) -> Path:
         """Where a file grows while it arrives."""
@@ -83,14 +91,9 @@ class Repository:
         return self._lock(file.digest)
 
     def has(self, file: RepoFile, commit: str) -> bool:
-        """Whether a file is there, and what it should be. One that is damaged is removed."""
+        """Whether a file is there, for this commit or for another one, and what it should be."""
         blob, pointer = self.folder / "blobs" / file.digest, self.snapshot(commit) / file.name
-        for path in (blob, pointer):
-            if path.is_file():
-                if self._is_sound(path, file):
-                    return True
-                path.unlink()
-        return False
+        return self._is_sound(blob, file) or self._is_sound(pointer, file)
 
     def keep(self, file: RepoFile) -> None:
         """Puts a file that has arrived, and whose hash was right, where everybody may use it."""
@@ -102,7 +105,7 @@ class Repository:
         """Makes the snapshot of files that are all there."""
         snapshot = self.snapshot(listing.commit)
         for file in listing.files:
-            self._point(snapshot / file.name, self.folder / "blobs" / file.digest)
+            _point(snapshot / file.name, self.folder / "blobs" / file.digest)
         files = {file.name: [file.digest, file.size] for file in listing.files}
         with self._changing() as record:
             record["snapshots"].setdefault(listing.commit, {"made": {}}).update({"from": source, "files": files})
@@ -113,7 +116,7 @@ class Repository:
     def add(self, commit: str, name: str) -> None:
         """Takes note of a file that was made from others, beside them."""
         path = self.snapshot(commit) / name
-        digest = _hash(path, "0" * 64)
+        digest = hash_of(path)
         with self._changing() as record:
             if commit in record["snapshots"]:
                 record["snapshots"][commit]["made"][name] = [digest, path.stat().st_size]
@@ -122,21 +125,19 @@ class Repository:
     def missing(self, commit: str) -> list[str]:
         """What a snapshot lacks; nothing, if it is complete."""
         snapshot = self.snapshot(commit)
-        recorded = self._record()["snapshots"].get(commit)
-        if recorded is not None:
+        if recorded := self._recorded(commit):
             return [name for name in recorded["files"] if not (snapshot / name).is_file()]
-        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
-        shards = {
-            shard
-            for index in snapshot.rglob("*.index.json")
-            for shard in dict(json.loads(index.read_text("utf-8")).get("weight_map", {})).values()
-        }
-        lacking = sorted(shards - set(names))
+        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if not path.is_dir()]
+        wanted = set(needed(names))
+        for index in snapshot.rglob("*.index.json"):
+            with suppress(OSError, ValueError, AttributeError, TypeError):
+                wanted |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        lacking = sorted(name for name in wanted if not (snapshot / name).is_file())  # a link to nothing, too
         if "config.json" not in {name.rpartition("/")[2] for name in names}:
             lacking.append("config.json")
         return lacking if has_weights(names) else [*lacking, "weights"]
 
-    def damaged(self, commit: str, *, thorough: bool = False) -> list[str]:
+    def damaged(self, commit: str, *, thorough: bool = False) -> list[RepoFile]:
         """The files of a snapshot that are not what their hashes say.
 
         Args:
@@ -145,22 +146,21 @@ class Repository:
         """
         snapshot = self.snapshot(commit)
         return [
-            file.name
+            file
             for file in self._files(commit)
             if (snapshot / file.name).is_file() and not self._is_sound(snapshot / file.name, file, again=thorough)
         ]
 
-    def remove(self, commit: str, names: list[str]) -> None:
-        """Removes damaged files, so that they are fetched again."""
-        for name in names:
-            pointer = self.snapshot(commit) / name
-            pointer.resolve().unlink(missing_ok=True)
-            pointer.unlink(missing_ok=True)
+    def remove(self, commit: str, file: RepoFile) -> None:
+        """Removes a damaged file, so that it is fetched again, unless another process has just done so."""
+        path = self.snapshot(commit) / file.name
+        with self.lock(file):
+            if not self._is_sound(path, file, again=True):
+                path.resolve().unlink(missing_ok=True)  # the link stays, and says that there should be something
 
     def _files(self, commit: str) -> Iterator[RepoFile]:
         """The files of a snapshot; where we did not fetch it, their hashes are the names of what they point to."""
-        recorded = self._record()["snapshots"].get(commit)
-        if recorded is not None:
+        if recorded := self._recorded(commit):
             for name, (digest, size) in {**recorded["files"], **recorded["made"]}.items():
                 yield RepoFile(name, size, digest)
             return
@@ -173,34 +173,25 @@ class Repository:
 
     def _is_sound(self, path: Path, file: RepoFile, *, again: bool = False) -> bool:
         path = path.resolve()
-        stat = path.stat()
-        if stat.st_size != file.size:
-            return False
-        known = self._record()["verified"].get(_key(path, self.folder))
-        if not again and known == [file.digest, stat.st_size, stat.st_mtime_ns]:
-            return True
-        if _hash(path, file.digest) != file.digest:
+        try:
+            stat = path.stat()
+            if stat.st_size != file.size:
+                return False
+            known = self._record()["verified"].get(_key(path, self.folder))
+            if not again and known == [file.digest, stat.st_size, stat.st_mtime_ns]:
+                return True
+            if hash_of(path, file.digest) != file.digest:
+                return False
+        except FileNotFoundError:  # or removed by another process meanwhile
             return False
         self._note_sound(path, file.digest)
         return True
 
     def _note_sound(self, path: Path, digest: str) -> None:
-        stat = path.stat()
-        with suppress(OSError), self._changing() as record:  # where nothing can be written, files are read every time
-            record["verified"][_key(path, self.folder)] = [digest, stat.st_size, stat.st_mtime_ns]
-
-    def _point(self, pointer: Path, blob: Path) -> None:
-        """Makes a file of a snapshot: a relative link, or the file itself where the system has no links."""
-        if pointer.exists() or not blob.is_file():
-            return
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        pointer.unlink(missing_ok=True)  # a link to nothing
-        try:
-            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-        except FileExistsError:
-            pass  # by another process
-        except OSError:
-            shutil.move(blob, pointer)
+        with suppress(OSError):  # where nothing can be written, files are read every time
+            stat = path.stat()
+            with self._changing() as record:
+                record["verified"][_key(path, self.folder)] = [digest, stat.st_size, stat.st_mtime_ns]
 
     def _lock(self, name: str) -> AbstractContextManager[Any]:
         from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -216,21 +207,50 @@ class Repository:
             yield record
             self._write(self.folder / _OURS, json.dumps(record, indent=1))
 
+    def _recorded(self, commit: str) -> dict[str, Any] | None:
+        """What we know of a snapshot that we fetched."""
+        recorded: dict[str, Any] | None = self._record()["snapshots"].get(commit)
+        return recorded
+
     def _record(self) -> dict[str, Any]:
         try:
             record = json.loads((self.folder / _OURS).read_text("utf-8"))
-            return {"snapshots": dict(record["snapshots"]), "verified": dict(record["verified"])}
-        except (OSError, ValueError, KeyError, TypeError):
+            snapshots = {
+                commit: {"from": str(known["from"]), "files": dict(known["files"]), "made": dict(known["made"])}
+                for commit, known in record["snapshots"].items()
+            }
+            return {"snapshots": snapshots, "verified": dict(record["verified"])}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {"snapshots": {}, "verified": {}}
 
     def _write(self, path: Path, text: str) -> None:
+        """Writes a small file at once; what a kill leaves of it is where no program looks for anything."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+        temporary = self.folder / f".{path.name}.{uuid.uuid4().hex[:8]}"
         try:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _point(pointer: Path, blob: Path) -> None:
+    """Makes a file of a snapshot: a relative link; or the same file or a copy, where the system has no links."""
+    if not blob.is_file() or (pointer.is_symlink() and pointer.resolve() == blob.resolve()):
+        return  # without a blob the pointer is the file itself
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pointer.with_name(f".{pointer.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        try:
+            temporary.symlink_to(os.path.relpath(blob, pointer.parent))
+        except OSError:
+            try:
+                temporary.hardlink_to(blob)
+            except OSError:
+                shutil.copyfile(blob, temporary)
+        temporary.replace(pointer)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def hasher(file: RepoFile) -> Any:
@@ -240,7 +260,8 @@ def hasher(file: RepoFile) -> Any:
     return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
 
-def _hash(path: Path, like: str) -> str:
+def hash_of(path: Path, like: str = "0" * 64) -> str:
+    """The digest of a file, of the same kind as another digest; else sha256."""
     hashed = hasher(RepoFile(path.name, path.stat().st_size, like))
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):

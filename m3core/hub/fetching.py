@@ -11,7 +11,7 @@ from m3core.hub.answers import Answer
 from m3core.hub.cached import Repository
 from m3core.hub.endpoints import Endpoint, Health
 from m3core.hub.listing import Listing, RepoFile, listing
-from m3core.hub.transfer import receive
+from m3core.hub.transfer import NoRange, Partial, receive
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -43,8 +43,12 @@ class Fetch:
         """Whether no endpoint answered lately, so that one who has the files need not wait for another try."""
         return not any(self._health.is_well(endpoint) for endpoint in self._choice)
 
-    def look_up(self, revision: str | None) -> tuple[Listing, Endpoint]:
+    def look_up(self, revision: str | None, *, patiently: bool) -> tuple[Listing, Endpoint]:
         """What the first endpoint that answers says that the model is.
+
+        Args:
+            revision: a branch, tag or commit.
+            patiently: whether to ask again where no endpoint answers well.
 
         Raises:
             ModelNotFound: those that answer do not have it.
@@ -52,16 +56,24 @@ class Fetch:
             DownloadFailed: none answers.
         """
         model, unknown = self._repository.model, False
-        for endpoint in self._health.ordered(self._choice):
-            try:
-                found = listing(model, revision, endpoint, self._token_for(endpoint))
-            except InvalidModel:
-                raise
-            except Exception as error:  # in one of the many ways of clients and networks
-                unknown |= self._note(endpoint, error).not_found
-            else:
-                self._health.answered(endpoint)
-                return found, endpoint
+        choice, wait = self._health.ordered(self._choice), 0.0
+        for pause in _WAITS if patiently else _WAITS[:1]:
+            time.sleep(max(pause, wait))
+            answers = {}
+            for endpoint in choice:
+                try:
+                    found = listing(model, revision, endpoint, self._token_for(endpoint))
+                except InvalidModel:
+                    raise
+                except Exception as error:  # in one of the many ways of clients and networks
+                    answers[endpoint] = self._note(endpoint, error)
+                else:
+                    self._health.answered(endpoint)
+                    return found, endpoint
+            unknown |= any(answer.not_found for answer in answers.values())
+            choice, wait = _again({e: a for e, a in answers.items() if not a.silent and (a.reached or not unknown)})
+            if not choice:
+                break
         at = f" at revision {revision!r}" if revision else ""
         if unknown:
             raise ModelNotFound(
@@ -99,43 +111,42 @@ class Fetch:
                         bar.update(file.size)
                         continue
                     sources[str(self._deliver(file, wanted.commit, first, bar))] = None
+                    repository.keep(file)
         return ", ".join(sources or [str(first)])
 
     def _deliver(self, file: RepoFile, commit: str, first: Endpoint, bar: "tqdm[None]") -> Endpoint:
         """One file, from the endpoint that delivers it."""
-        partial = self._repository.partial(file)
-        begin, best = bar.n, partial.stat().st_size if partial.exists() else 0
+        begin = bar.n
         choice = sorted(self._health.ordered(self._choice), key=lambda endpoint: endpoint != first)
+        without_ranges: set[Endpoint] = set()
         wait = 0.0
-        for pause in _WAITS:
-            time.sleep(max(pause, wait))
-            wait = _LONGEST_WAIT
-            for endpoint in list(choice):
-                while True:
-                    try:
-                        receive(
-                            *self._request(file, commit, endpoint),
-                            partial,
-                            file,
-                            lambda size: bar.update(begin + size - bar.n),
-                        )
-                    except DownloadFailed:
-                        raise
-                    except Exception as error:  # in one of the many ways of clients and networks
-                        answer = self._note(endpoint, error)
-                    else:
-                        self._repository.keep(file)
-                        self._health.answered(endpoint)
-                        return endpoint
-                    size = partial.stat().st_size if partial.exists() else 0
-                    if size < best + _PROGRESS:
-                        break
-                    best = size
-                if answer.for_good or answer.wait > _LONGEST_WAIT:
-                    choice.remove(endpoint)
-                wait = min(wait, answer.wait)
-            if not choice:
-                break
+        path = self._repository.partial(file)
+        with Partial(path, file, lambda size: bar.update(begin + size - bar.n)) as partial:
+            best = partial.size
+            for pause in _WAITS:
+                time.sleep(max(pause, wait))
+                answers = {}
+                for endpoint in choice:
+                    while True:
+                        request = self._request(file, commit, endpoint)
+                        try:
+                            receive(*request, partial, ranges=endpoint not in without_ranges)
+                        except DownloadFailed:
+                            raise
+                        except Exception as error:  # in one of the many ways of clients and networks
+                            answers[endpoint] = self._note(endpoint, error)
+                            again = isinstance(error, NoRange) and endpoint not in without_ranges
+                        else:
+                            self._health.answered(endpoint)
+                            return endpoint
+                        if again:
+                            without_ranges.add(endpoint)
+                        elif partial.size < best + _PROGRESS:
+                            break
+                        best = max(best, partial.size)
+                choice, wait = _again(answers)
+                if not choice:
+                    break
         raise self.failure()
 
     def _request(self, file: RepoFile, commit: str, endpoint: Endpoint) -> tuple[str, dict[str, str]]:
@@ -149,9 +160,9 @@ class Fetch:
         return self._token if endpoint.trusted else False
 
     def _note(self, endpoint: Endpoint, error: Exception) -> Answer:
-        answer = Answer.of(error)
+        answer = Answer.of(error, secret=self._token)
         self.answers[str(endpoint)] = answer.text
-        if not answer.reached:
+        if answer.unwell:
             self._health.failed(endpoint)
         logger.warning("%s: %s", endpoint, answer.text)
         return answer
@@ -171,7 +182,7 @@ class Fetch:
     def _check_space(self, lacking: Sequence[RepoFile]) -> None:
         """Refuses what would not fit on the disk."""
         place = self._repository.folder
-        while not place.exists():
+        while not place.exists() and place != place.parent:
             place = place.parent
         partials = (self._repository.partial(file) for file in lacking)
         arrived = sum(partial.stat().st_size for partial in partials if partial.exists())
@@ -181,3 +192,9 @@ class Fetch:
                 f"{self._repository.model} needs {wanted / 1e9:.2f} GB more, and {place} has {free / 1e9:.2f} GB free. "
                 "Free some, or choose another place by cache_folder= or HF_HUB_CACHE"
             )
+
+
+def _again(answers: dict[Endpoint, Answer]) -> tuple[list[Endpoint], float]:
+    """Which endpoints it makes sense to ask again, and the seconds after which one of them wants that, if any does."""
+    choice = [e for e, answer in answers.items() if not answer.for_good and answer.wait <= _LONGEST_WAIT]
+    return choice, min((answers[endpoint].wait for endpoint in choice if answers[endpoint].wait), default=0.0)

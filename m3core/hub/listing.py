@@ -9,7 +9,7 @@ from m3core.hub.endpoints import Endpoint
 
 HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _FOLDER = r"(\d+_\w+/)?"  # sentence-transformers' own: 1_Pooling/
-_SETTINGS = re.compile(_FOLDER + r"[^/\\]+\.(json|txt|model)")
+_SETTINGS = re.compile(_FOLDER + r"[^/\\:]+\.(json|txt|model)")
 _HEADS = re.compile(r"(sparse_linear|colbert_linear)\.pt|heads\.safetensors")
 _PART = r"(-\d+-of-\d+)?"
 _SAFETENSORS = re.compile(_FOLDER + rf"model(\.q4)?{_PART}\.safetensors")

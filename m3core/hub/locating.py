@@ -2,10 +2,11 @@
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from m3core.errors import DownloadFailed, ModelNotFound
+from m3core.errors import DownloadFailed, InvalidInput, ModelNotFound
 from m3core.hub import modelscope
 from m3core.hub.cached import Repository
 from m3core.hub.endpoints import endpoints
@@ -59,6 +60,8 @@ def locate(
     """
     if model == MINI:
         return Located(Path(__file__).parents[1] / "mini", MINI, None)
+    if not model.strip():
+        raise ModelNotFound(f"a model is a hub id, a directory or {MINI!r}, and not empty")
     path = Path(os.path.expanduser(model))  # unlike Path.expanduser, leaves an unknown ~user alone
     if path.is_dir():
         return Located(path, path.resolve().name, None)
@@ -66,10 +69,13 @@ def locate(
         raise ModelNotFound(f"there is no directory {path}; give an existing one, a hub id or {MINI!r}")
     from huggingface_hub import is_offline_mode
 
+    token = token.strip() if token else None
+    if token and not token.isprintable():
+        raise InvalidInput("the token holds a control character; it is one line, as the hub shows it")
     repository = Repository(model, cache_folder)
     if local_files_only or is_offline_mode():
         return _kept(repository, revision)
-    return _fetched(repository, revision, Fetch(repository, endpoints(endpoint), token))
+    return _fetched(repository, revision, Fetch(repository, endpoints(endpoint, token=token), token))
 
 
 def _fetched(repository: Repository, revision: str | None, fetch: Fetch) -> Located:
@@ -78,10 +84,7 @@ def _fetched(repository: Repository, revision: str | None, fetch: Fetch) -> Loca
     if kept is not None and (repository.is_pinned(revision, kept) or fetch.is_hopeless):
         return _located(repository, kept)
     try:
-        wanted, first = fetch.look_up(revision)
-        if wanted.commit != kept or not repository.holds(wanted):
-            logger.info("fetching %s at %s", repository.model, wanted.commit)
-            repository.publish(wanted, revision, fetch.bring(wanted, first))
+        return _located(repository, _brought(repository, revision, kept, fetch))
     except (DownloadFailed, ModelNotFound) as error:
         if kept is not None:
             logger.warning("%s: going on with what the cache has of it, commit %s", repository.model, kept)
@@ -93,7 +96,23 @@ def _fetched(repository: Repository, revision: str | None, fetch: Fetch) -> Loca
             fetch.answers[modelscope.NAME] = directory
             raise fetch.failure() from error
         raise
-    return _located(repository, wanted.commit)
+
+
+def _brought(repository: Repository, revision: str | None, kept: str | None, fetch: Fetch) -> str:
+    """The commit that the hub says is the revision, whose snapshot is complete now."""
+    wanted, first = fetch.look_up(revision, patiently=kept is None)
+    try:
+        if wanted.commit != kept or not repository.holds(wanted):
+            logger.info("fetching %s at %s", repository.model, wanted.commit)
+            repository.publish(wanted, revision, fetch.bring(wanted, first))
+            if not repository.holds(wanted):
+                raise DownloadFailed(f"{repository.snapshot(wanted.commit)} was changed by another process; try again")
+    except OSError as error:
+        raise DownloadFailed(
+            f"{repository.folder} cannot be written ({error.strerror}: {error.filename}); choose another place by "
+            "cache_folder= or HF_HUB_CACHE"
+        ) from error
+    return wanted.commit
 
 
 def _kept(repository: Repository, revision: str | None) -> Located:
@@ -109,7 +128,7 @@ def _kept(repository: Repository, revision: str | None) -> Located:
     raise DownloadFailed(
         f"{repository.model} is not complete in the cache, {repository.folder.parent}, and no hub may be asked in "
         f"offline mode. It lacks {', '.join(lacking or ['all of its files'])}. Fetch it where there is a network: "
-        f"m3 download {repository.model}{at}"
+        f"{repository.environment}m3 download {repository.model}{at}"
     )
 
 
@@ -122,8 +141,8 @@ def _intact(repository: Repository, revision: str | None) -> str | None:
     commit = repository.commit(revision)
     if commit is None or not repository.snapshot(commit).is_dir():
         return None
-    damaged = repository.damaged(commit)
-    if damaged:
-        logger.warning("%s: damaged in the cache, removed: %s", repository.model, ", ".join(damaged))
-        repository.remove(commit, damaged)
-    return None if repository.missing(commit) else commit
+    for file in repository.damaged(commit):
+        logger.warning("%s: %s is damaged in the cache, and removed", repository.model, file.name)
+        with suppress(OSError):  # where it has to stay, it is not used either
+            repository.remove(commit, file)
+    return None if repository.damaged(commit) or repository.missing(commit) else commit

@@ -63,10 +63,15 @@ def test_into_the_cache_and_what_info_says_of_it(hub: Hub) -> None:
     assert "damaged: config.json" in m3("info")
 
 
-def test_into_a_directory(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
+def test_into_a_directory(hub: Hub, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to = tmp_path / "model"
     assert m3("download", NAME, "--endpoint", hub.address, "--to", to).strip() == str(to)
     assert {path.name: path.read_bytes() for path in to.iterdir() if not path.is_symlink()} == files
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    m3("download", NAME, "--endpoint", hub.address, "--to", ".")
+    assert {path.name for path in here.iterdir()} == set(files)
     with pytest.raises(InvalidInput, match="is there already and not an empty directory"):
         m3("download", NAME, "--endpoint", hub.address, "--to", to)
 

@@ -68,6 +68,7 @@ def server(m3_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     client.set_default_config(client.HubConfig())  # which it reads once in a process
     for name in ("HF_HUB_CACHE", "HF_ASSETS_CACHE"):
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", str(tmp_path / name))
+    monkeypatch.setattr("m3core.hub.fetching._WAITS", (0.0,))
     monkeypatch.setattr("m3core.hub.endpoints.PUBLIC", ("http://127.0.0.1:9",))  # refuses
     yield served
     served.shutdown()
@@ -107,3 +108,15 @@ def test_without_its_client_the_error_says_how_to_get_it(server: Server, monkeyp
     monkeypatch.setitem(sys.modules, "modelscope_hub", None)
     with pytest.raises(DownloadFailed, match=r"modelscope\.cn: not asked: pip install 'm3-retrieval\[modelscope\]'"):
         locate(NAME)
+
+
+def test_it_is_verified_at_every_start_and_serves_when_it_is_gone(server: Server) -> None:
+    directory = locate(NAME).directory
+    server.shutdown()
+    server.server_close()
+    assert locate(NAME, local_files_only=True).directory == directory
+    content = bytearray((directory / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (directory / "model.safetensors").write_bytes(content)
+    with pytest.raises(DownloadFailed, match="offline mode"):
+        locate(NAME, local_files_only=True)
