@@ -46,9 +46,10 @@ def locate(
         revision: a hub branch, tag or commit. A commit that is in the cache is not asked for.
         endpoint: the address of a hub or mirror to ask first; then come `M3_ENDPOINTS` (addresses with commas between
             them), `HF_ENDPOINT`, huggingface.co and hf-mirror.com; and ModelScope at last, if its client is installed
-            and no revision is asked for. One that does not answer costs 3 seconds, once in 10 minutes.
-        token: for private repositories; `None` takes the hub library's own. Only endpoints that you name, and
-            huggingface.co, get it.
+            and no revision is asked for. One that does not answer costs 3 seconds for each address of its name, once in
+            10 minutes.
+        token: for private repositories; `None` takes the hub library's own. Beside `endpoint` it goes there only;
+            otherwise to endpoints that you name and to huggingface.co.
         cache_folder: where the files are kept; `None` takes the hub library's own place.
         local_files_only: whether only the cache on this machine counts, as with `HF_HUB_OFFLINE=1`.
 
