@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     device = options.device[0] if options.device and len(options.device) == 1 else options.device
-    uvicorn.run(make_app(model=options.model, device=device), host=options.host, port=options.port, log_level="warning")
+    app = make_app(model=options.model, device=device)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", limit_concurrency=1000)  # then 503
 
 
 if __name__ == "__main__":

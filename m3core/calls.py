@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -17,7 +18,7 @@ from m3core.pool import DaemonPool
 from m3core.recall import Recall
 from m3core.tokenizer import TextCounts, check_texts, checked_length
 
-_AWAITED = 32  # at once, of each kind; the others wait for a thread
+_AWAITED = 128  # at once, of each kind; the others wait for a thread
 
 
 class Calls:
@@ -50,8 +51,8 @@ class Calls:
 
     def encode(self, texts: list[str], call: Call, show_progress: bool = False) -> M3Output:
         """The representations of texts that `check_texts` passed; warns whoever calls the encoder."""
-        with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            output, counts = self._represent(texts, call, bar.update)
+        with _bar(len(texts), show_progress) as advance:
+            output, counts = self._represent(texts, call, advance)
         counts.warn(call.max_length, self._languages, stacklevel=4)
         return output
 
@@ -61,25 +62,29 @@ class Calls:
         try:
             return await asyncio.wrap_future(pool.submit(partial(self.encode, texts, call)))
         except asyncio.CancelledError:
-            call.inbox.put(asyncio.CancelledError())
+            call.inbox.end(asyncio.CancelledError())
             raise
 
     def windows(
         self, texts: Iterator[object], call: Call, window: int, *, total: int | None, show_progress: bool
     ) -> Iterator[M3Output]:
-        """The representations of texts from any source, so many at a time."""
-        done = TextCounts()
-        with tqdm(total=total, unit="text", disable=not show_progress) as bar:
+        """The representations of texts from any source, so many at a time; `total` of them, if that is known."""
+        counted = TextCounts()
+        with _bar(total, show_progress) as advance:
             while batch := list(islice(texts, window)):
-                output, counts = self._represent(check_texts(batch, first=done.texts), call, bar.update)
-                done += counts
+                output, counts = self._represent(check_texts(batch, first=counted.texts), call, advance)
+                counted += counts
                 yield output
-        done.warn(call.max_length, self._languages, stacklevel=3)
+        counted.warn(call.max_length, self._languages, stacklevel=4)
 
-    def end(self) -> None:
-        """Ends what belongs to an encoder, which is closed or gone. Not in a forked child, whose it is not."""
+    def end(self, patience: float | None = None) -> None:
+        """Ends what belongs to an encoder, which is closed or gone. Not in a forked child, whose it is not.
+
+        Args:
+            patience: seconds to wait for its threads; `None` is as long as it takes.
+        """
         if os.getpid() == self._process:
-            self._model.scheduler.close()
+            self._model.scheduler.close(patience)
             self._documents.close()
             self._queries.close()
 
@@ -113,3 +118,13 @@ class Calls:
                     "BAAI/bge-m3 and m3-mini have all three"
                 )
         return tuple(mode for mode in MODES if mode in wanted)
+
+
+@contextmanager
+def _bar(texts: int | None, shown: bool) -> Iterator[Advance]:
+    """A progress bar, which is made only where it is shown: each starts a thread, and waits for the others."""
+    if not shown:
+        yield int
+        return
+    with tqdm(total=texts, unit="text") as bar:
+        yield bar.update

@@ -4,11 +4,14 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from traceback import clear_frames
 from typing import Protocol
 
-from m3core.errors import EncoderClosed, OutOfMemory, WorkerDied
+from m3core.errors import EncoderClosed, OutOfMemory
 from m3core.packing import Group, Pack, PackOutput, TokenBudget
 from m3core.waiting import CLOSED, Job, Share, Text, Waiting
+
+_LEAST_BUDGET = 256  # tokens; what does not fit then will not fit at all
 
 FORKED = (
     "this encoder belongs to the process that this one was forked from, and does not work here. Load an encoder in "
@@ -61,7 +64,7 @@ class Scheduler:
         self._waiting = Waiting(budget)
         self._runners = list(runners)
         self._lanes: list[Lane] = []
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal handler may close it meanwhile
         self._process = os.getpid()
 
     @property
@@ -91,6 +94,7 @@ class Scheduler:
         self.check_open()
         self._start()
         left = job.size
+        answer: Share | BaseException | None = None
         try:
             self._waiting.add(job)
             while left:
@@ -100,10 +104,15 @@ class Scheduler:
                 receive(answer)
                 left -= len(answer.members)
         finally:
+            answer = None  # whose traceback, of an error, refers to this frame
             self._waiting.drop(job)
 
-    def close(self) -> None:
-        """Ends the lanes, and lets go of the model. Jobs that are not done fail."""
+    def close(self, patience: float | None = None) -> None:
+        """Ends the lanes, and lets go of the model. Jobs that are not done fail.
+
+        Args:
+            patience: seconds to wait for each lane; `None` is as long as it takes.
+        """
         self._waiting.close()
         with self._starting:
             runners, self._runners = self._runners, []
@@ -112,15 +121,19 @@ class Scheduler:
             runner.close()
         for lane in lanes:
             if lane is not threading.current_thread():  # where garbage was collected
-                lane.join()
+                lane.join(patience)
 
     def _start(self) -> None:
         if not self._lanes:
             with self._starting:
-                if not self._lanes:
-                    self._lanes = [Lane(runner, self._waiting, self.budget) for runner in self._runners]
-                    for lane in self._lanes:
+                lanes = [] if self._lanes else [Lane(runner, self._waiting, self.budget) for runner in self._runners]
+                try:
+                    for lane in lanes:
                         lane.start()
+                except RuntimeError:  # the system has no threads left: none of them, then
+                    self._waiting.close()
+                    raise
+                self._lanes = self._lanes or lanes
 
 
 class Lane(threading.Thread):
@@ -133,52 +146,67 @@ class Lane(threading.Thread):
         super().__init__(name="m3-lane", daemon=True)
         self._runner, self._waiting, self._budget = runner, waiting, budget
         self._served = 0
-        self._after_queries = False
+        self._after_queries = self._full = False
 
     def run(self) -> None:
         """Takes packs until there are no more."""
-        while self._step():
-            pass
+        try:
+            while self._step():
+                pass
+        finally:
+            self._waiting.close()  # also where an error of our own ends it: nobody may wait for ever
 
     def _step(self) -> bool:
-        # a query interrupts documents, so they can take turns with queries, and never starve
-        turn = self._after_queries and self._runner.interruptible
-        texts = self._waiting.take(served=self._served, documents_turn=turn)
+        # a query interrupts documents, or waits for a few of them, so they can take turns with queries and never starve
+        brief = not self._runner.interruptible
+        texts = self._waiting.take(served=self._served, documents_turn=self._after_queries, briefly=brief)
         if not texts:
             return False
         self._served = len({text.job for text in texts})
         self._after_queries = texts[0].job.queries
+        self._full = False
         self._put_through(texts, self._check_open if self._after_queries else self._let_queries_by)
         return True
 
     def _let_queries_by(self) -> None:
         self._check_open()
-        if texts := self._waiting.take_queries():
-            self._put_through(texts, self._check_open)
+        if not self._full and (texts := self._waiting.take_queries()):
+            self._put_through(texts, self._check_open, nested=True)
 
     def _check_open(self) -> None:
         if self._waiting.closed:
             raise EncoderClosed(CLOSED)
 
-    def _put_through(self, texts: list[Text], between: Callable[[], object]) -> None:
-        """Runs texts of jobs that are not dropped, and hands out results and errors. Raises nothing."""
+    def _put_through(self, texts: list[Text], between: Callable[[], object], *, nested: bool = False) -> None:
+        """Runs texts of jobs that are not dropped, and hands out results and errors. Raises nothing.
+
+        Args:
+            texts: of any jobs.
+            between: what to do before each layer.
+            nested: whether another pack is half done meanwhile.
+        """
         texts = sorted((t for t in texts if not t.job.dropped), key=lambda t: (t.job.wants, -len(t.token_ids)))
         if not texts:
             return
-        grouped = [list(group) for _, group in groupby(texts, lambda t: t.job.wants)]
-        pack = Pack.of([text.token_ids for text in texts])
         try:
+            grouped = [list(group) for _, group in groupby(texts, lambda t: t.job.wants)]
+            pack = Pack.of([text.token_ids for text in texts])
             outputs = self._runner.run(pack, [Group(g[0].job.wants, len(g)) for g in grouped], between)
-        except OutOfMemory as error:
-            parts = self._smaller(texts, error)
-        except BaseException as error:
-            parts = self._apart(texts, error)
-        else:
             for group, output in zip(grouped, outputs, strict=True):
                 _deliver(group, output)
             return
+        except OutOfMemory as error:
+            _forget_frames(error)
+            if nested:  # they have the device for themselves afterwards
+                self._full = True
+                self._waiting.put_back(texts)
+                return
+            parts = self._smaller(texts, error)
+        except BaseException as error:
+            _forget_frames(error)
+            parts = self._apart(texts, error)
         for part in parts:  # behind the except, as what memory the error held is free now
-            self._put_through(part, between)
+            self._put_through(part, between, nested=nested)
 
     def _smaller(self, texts: list[Text], error: OutOfMemory) -> list[list[Text]]:
         """Halves the budget, and makes packs of it."""
@@ -190,14 +218,15 @@ class Lane(threading.Thread):
             named.__cause__ = error
             self._waiting.fail(texts[0].job, named)
             return []
-        self._budget.tokens = max(1, sum(len(text.token_ids) for text in texts) // 2)
+        half = max(1, sum(len(text.token_ids) for text in texts) // 2)
+        self._budget.tokens = min(self._budget.tokens, max(half, _LEAST_BUDGET))
         parts: list[list[Text]] = []
         room = 0
         for text in texts:
             room -= len(text.token_ids)
             if room < 0:
                 parts.append([])
-                room = self._budget.tokens - len(text.token_ids)
+                room = half - len(text.token_ids)
             parts[-1].append(text)
         return parts
 
@@ -206,10 +235,10 @@ class Lane(threading.Thread):
         jobs: dict[Job, list[Text]] = {}
         for text in texts:
             jobs.setdefault(text.job, []).append(text)
-        if len(jobs) > 1 and not isinstance(error, EncoderClosed | WorkerDied):
+        if len(jobs) > 1 and not isinstance(error, EncoderClosed):
             return list(jobs.values())
         for job in jobs:
-            self._waiting.fail(job, error if len(jobs) == 1 else type(error)(*error.args))
+            self._waiting.fail(job, error if len(jobs) == 1 else EncoderClosed(*error.args))
         return []
 
 
@@ -220,3 +249,10 @@ def _deliver(texts: list[Text], output: PackOutput) -> None:
         rows.setdefault(text.job, []).append(row)
     for job, own in rows.items():
         job.inbox.put(Share([texts[row].member for row in own], own, output))
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Lets go of what the functions held that an error went through, such as activations."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

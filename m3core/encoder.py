@@ -15,6 +15,8 @@ from m3core.model import Model
 from m3core.output import Fingerprint, M3Output, Mode
 from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
 
+_PATIENCE = 1.0  # seconds; garbage is collected in any thread, also in one that the encoder's own would wait for
+
 
 class M3Encoder:
     """Encodes texts with a model of the M3 families: dense, sparse (lexical) and multi-vector in one forward pass.
@@ -136,7 +138,7 @@ class M3Encoder:
         )
         self._checkpoint = checkpoint
         self._calls = Calls(self._model, self.fingerprint, checkpoint.languages, kept)
-        self._end = weakref.finalize(self, self._calls.end)
+        self._end = weakref.finalize(self, self._calls.end, _PATIENCE)
 
     def __repr__(self) -> str:
         """The model and what it has."""
@@ -171,7 +173,8 @@ class M3Encoder:
 
         Those, and calls that come later, raise `EncoderClosed`.
         """
-        self._end()
+        if self._end.detach():
+            self._calls.end()
 
     def __enter__(self) -> Self:
         return self
@@ -262,7 +265,13 @@ class M3Encoder:
         if window < 1:
             raise InvalidInput(f"window must be at least 1, not {window}")
         call = self._calls.checked(modes, max_length)
-        return self._calls.windows(iter_texts(texts), call, window, total=total, show_progress=show_progress)
+        return self._held(
+            self._calls.windows(iter_texts(texts), call, window, total=total, show_progress=show_progress)
+        )
+
+    def _held(self, windows: Iterator[M3Output]) -> Iterator[M3Output]:
+        """Keeps the encoder until the last one."""
+        yield from windows
 
     async def aencode_documents(
         self, texts: Iterable[str], *, modes: Iterable[Mode] | None = None, max_length: int | None = None

@@ -1,6 +1,7 @@
 """`LazyEncoder`: an encoder that loads when it is first needed, one for all that want the same."""
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -131,8 +132,12 @@ class _Shared:
         self.arguments = arguments
         self._encoder = encoder
         self._users: weakref.WeakSet[LazyEncoder] = weakref.WeakSet()
-        self._loading, self._changing = threading.Lock(), threading.Lock()
+        self.renew_locks()
         self._lent: VectorCache | None = None
+
+    def renew_locks(self) -> None:
+        """Makes new ones in a forked child, where nobody would open those that another thread holds."""
+        self._loading, self._changing = threading.Lock(), threading.Lock()
 
     def add(self, user: LazyEncoder) -> None:
         with self._changing:
@@ -194,6 +199,17 @@ _LOCK = threading.RLock()  # of the three below; what they lose may be lost whil
 _REGISTRY: weakref.WeakValueDictionary[_Key, _Shared] = weakref.WeakValueDictionary()
 _OF_ENCODERS: weakref.WeakValueDictionary[int, _Shared] = weakref.WeakValueDictionary()
 _LOADED: weakref.WeakValueDictionary[_Key, M3Encoder] = weakref.WeakValueDictionary()
+
+
+def _renew_locks() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()
+    for shared in {*_REGISTRY.values(), *_OF_ENCODERS.values()}:
+        shared.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def dense_lists(output: M3Output) -> list[list[float]]:

@@ -19,7 +19,7 @@ class DaemonPool(Generic[Result]):
     def __init__(self, name: str, size: int) -> None:
         """Takes what its threads are called, and how many there can be."""
         self._name, self._size = name, size
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._open()
 
     def _open(self) -> None:
@@ -33,8 +33,8 @@ class DaemonPool(Generic[Result]):
         with self._starting:
             self._calls.put(call)
             if not self._idle.acquire(blocking=False) and self._threads < self._size:
-                self._threads += 1
                 threading.Thread(target=_work, args=(self._calls, self._idle), name=self._name, daemon=True).start()
+                self._threads += 1
         return call.future
 
     def close(self) -> None:
@@ -57,6 +57,7 @@ class _Call(Generic[Result]):
             self.future.set_result(self._work())
         except BaseException as error:
             self.future.set_exception(error)
+            del self  # which the error's traceback refers to, and which refers to it
 
 
 def _work(calls: "SimpleQueue[_Call[Result] | None]", idle: threading.Semaphore) -> None:

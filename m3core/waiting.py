@@ -12,6 +12,7 @@ from m3core.packing import IntArray, PackOutput, TokenBudget, Want
 
 _PATIENCE = 0.002  # seconds to wait for the calls that have just been served
 _LEAST_SHARE = 256  # tokens, below which it does not pay to share them among devices
+_BRIEF = 512  # tokens of documents that queries wait for, where they cannot get in between
 CLOSED = "this encoder was closed; load another one with M3Encoder(...)"
 
 
@@ -30,8 +31,20 @@ class Share:
     output: PackOutput
 
 
-Inbox = SimpleQueue[Share | BaseException]
-"""Where a call waits for its results, or for what ends it."""
+class Inbox(SimpleQueue[Share | BaseException]):
+    """Where a call waits for its results, or for what ends it.
+
+    Attributes:
+        ended: whether nothing more is wanted.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def end(self, error: BaseException) -> None:
+        """Ends the call; texts of it that still wait are left out."""
+        self.ended = True
+        self.put(error)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,13 +65,18 @@ class Job:
         inbox: where what is made goes.
         size: how many texts there are.
         texts: those that still wait; the longest first, so that a lack of memory shows at the start.
-        dropped: whether nobody waits for it any more.
+        done: whether all of it is made, or its call has ended.
     """
 
     def __init__(self, texts: Sequence[IntArray], wants: tuple[Want, ...], *, queries: bool, inbox: Inbox) -> None:
         self.wants, self.queries, self.inbox, self.size = wants, queries, inbox, len(texts)
         self.texts = deque(sorted((Text(self, i, t) for i, t in enumerate(texts)), key=lambda t: -len(t.token_ids)))
-        self.dropped = False
+        self.done = False
+
+    @property
+    def dropped(self) -> bool:
+        """Whether nobody waits for it any more. Of one call there can be several jobs, one after the other."""
+        return self.done or self.inbox.ended
 
 
 class Waiting:
@@ -66,7 +84,10 @@ class Waiting:
 
     def __init__(self, budget: TokenBudget) -> None:
         self._budget = budget
-        self._changed = threading.Condition()  # reentrant, as an encoder may be collected and closed while it is held
+        # Reentrant, as an encoder may be collected and closed while it is held. Taken by itself, not by the condition,
+        # which is Python code, where an interrupt could leave it taken.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._queries: deque[Job] = deque()
         self._documents: deque[Job] = deque()
         self._tokens = self._idle = 0
@@ -78,7 +99,7 @@ class Waiting:
         Raises:
             EncoderClosed: nothing is taken from it any more.
         """
-        with self._changed:
+        with self._lock:
             if self.closed:
                 raise EncoderClosed(CLOSED)
             if job.texts:
@@ -88,28 +109,39 @@ class Waiting:
 
     def drop(self, job: Job) -> None:
         """Takes a job out of its line, if it is in there."""
-        with self._changed:
+        with self._lock:
             line = self._line(job)
             if job.texts and job in line:
                 line.remove(job)
                 self._tokens -= _tokens(job)
             job.texts.clear()
-            job.dropped = True
+            job.done = True
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Drops a job, and tells whoever waits for it why."""
         self.drop(job)
-        job.inbox.put(error)
+        job.inbox.end(error)
+
+    def put_back(self, texts: list[Text]) -> None:
+        """Puts texts back to the front of their line."""
+        with self._lock:
+            for text in reversed(texts):
+                job, line = text.job, self._line(text.job)
+                if not job.dropped and not self.closed:
+                    job.texts.appendleft(text)
+                    self._tokens += len(text.token_ids)
+                    if job not in line:
+                        line.appendleft(job)
 
     def close(self) -> None:
         """Fails all jobs, and lets nobody wait any more."""
-        with self._changed:
+        with self._lock:
             self.closed = True
             for job in [*self._queries, *self._documents]:
                 self.fail(job, EncoderClosed(CLOSED))
             self._changed.notify_all()
 
-    def take(self, *, served: int, documents_turn: bool) -> list[Text]:
+    def take(self, *, served: int, documents_turn: bool, briefly: bool) -> list[Text]:
         """The texts of the next pack, as soon as there are some; none when it was closed.
 
         Queries go first. Jobs take turns text by text, so that a short one need not wait for a long one.
@@ -118,15 +150,16 @@ class Waiting:
             served: how many calls the pack before had. So many are likely to come back, and it waits a little for them:
                 packs would go on being one large and one small otherwise.
             documents_turn: whether documents go before queries this time.
+            briefly: whether they take a small pack then, as it cannot be interrupted.
         """
-        with self._changed:
+        with self._lock:
             self._idle += 1
             try:
                 self._gather(served)
                 while not (self.closed or self._queries or self._documents):
                     self._changed.wait()
                 if documents_turn and self._documents:
-                    return self._packed(self._documents)
+                    return self._packed(self._documents, _BRIEF if briefly and self._queries else None)
                 return self._packed(self._queries or self._documents)
             finally:
                 self._idle -= 1
@@ -135,7 +168,7 @@ class Waiting:
         """The texts of a pack of those queries that wait now."""
         if not self._queries:  # asked before each layer, most often in vain: not worth a lock
             return []
-        with self._changed:
+        with self._lock:
             return self._packed(self._queries)
 
     def _gather(self, calls: int) -> None:
@@ -146,10 +179,10 @@ class Waiting:
                 return
             self._changed.wait(left)
 
-    def _packed(self, line: deque[Job]) -> list[Text]:
+    def _packed(self, line: deque[Job], limit: int | None = None) -> list[Text]:
         """As many texts as the budget allows, but one at least; fewer if devices that are idle can share the work."""
         share = -(-self._tokens // max(1, self._idle))
-        most = min(self._budget.tokens, max(_LEAST_SHARE, share))
+        most = min(self._budget.tokens, limit or self._budget.tokens, max(_LEAST_SHARE, share))
         texts: list[Text] = []
         tokens = 0
         while line:
@@ -162,7 +195,7 @@ class Waiting:
             line.popleft()
             if job.texts:
                 line.append(job)
-        self._tokens -= tokens
+        self._tokens = self._tokens - tokens if self._queries or self._documents else 0  # an interrupt may miscount
         return texts
 
     def _line(self, job: Job) -> deque[Job]:

@@ -8,10 +8,12 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import get_context, process
 from multiprocessing.connection import Connection
 from traceback import format_exc
 from typing import Any
+from weakref import WeakSet
 
 from m3core.errors import EncoderClosed, InvalidInput, WorkerDied, WorkerWarning
 from m3core.packing import Group, Pack, PackOutput
@@ -20,6 +22,7 @@ from m3core.waiting import CLOSED
 
 _CONTEXT = get_context("spawn")  # a fork would inherit locks, and no use of CUDA survives it
 _PATIENCE = 5.0  # seconds for a process to end by itself
+_CHILDREN: set[Any] = getattr(process, "_children", set())  # which a process ends with itself, even if it was forked
 _ENDED = (EOFError, OSError)  # what a pipe says when there is nobody at its other end
 
 
@@ -89,8 +92,11 @@ class Worker:
         try:
             answer = self._ask(pack, groups)
         except _ENDED:
-            warning = f"the process for device {self._device} {self._end()}; another one takes its place"
-            warnings.warn(warning, WorkerWarning, stacklevel=2)
+            warning = (
+                f"process {self._process.pid} for device {self._device} {self._end()}; another one takes its place"
+            )
+            with suppress(WorkerWarning):  # where warnings are errors, they cannot be raised in anybody's call here
+                warnings.warn(warning, WorkerWarning, stacklevel=2)
             answer = self._ask_another(pack, groups)
         outputs: list[PackOutput] = _value(answer)
         return outputs
@@ -100,11 +106,16 @@ class Worker:
         with self._changing:
             self._closed = True
             self._process.terminate()
-            self._process.join(_PATIENCE)
+            self._gone()
 
     @property
     def _device(self) -> str:
         return self._arguments[1]
+
+    def leave(self) -> None:
+        """Lets go of the process in a forked child, whose it is not."""
+        _CHILDREN.discard(self._process)
+        self._pipe.close()
 
     def _ask(self, pack: Pack, groups: Sequence[Group]) -> Any:
         self._pipe.send((pack, groups))
@@ -128,13 +139,21 @@ class Worker:
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         self._process.start()
+        _WORKERS.add(self)
         theirs.close()  # so that the pipe ends with the process
+
+    def _gone(self) -> None:
+        """Waits until the process has ended, and sees to it that it does."""
+        self._process.join(_PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
     def _end(self) -> str:
         """How the process ended by itself."""
         if self._closed:
             raise EncoderClosed(CLOSED)
-        self._process.join(_PATIENCE)
+        self._gone()
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"was ended by {signal.Signals(-code).name}"
@@ -149,6 +168,16 @@ def _close_all(process: int = os.getpid()) -> None:
     if os.getpid() == process:
         for worker in list(_STARTED):
             worker.close()
+
+
+def _leave_all() -> None:
+    for worker in _WORKERS:
+        worker.leave()
+
+
+_WORKERS: "WeakSet[Worker]" = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 def _value(answer: Any) -> Any:

@@ -38,9 +38,9 @@ class TorchBackbone:
             between()
 
         checkpoint = self._checkpoint
-        segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
         positions = position_ids(pack, checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
+            segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
             states = self._model(
                 input_ids=self._row(pack.token_ids),
                 position_ids=self._row(positions),

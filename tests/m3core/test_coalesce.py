@@ -6,16 +6,20 @@ import os
 import random
 import signal
 import threading
+import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from runners import PATIENCE, Stepped, gate, job, lane, results
 from tiny import ZH_EN
 
-from m3core import InvalidInput, M3Encoder, M3Output, waiting
+from m3core import InvalidInput, M3Encoder, M3Output, OutOfMemory, waiting
+from m3core.backbones.torch import TorchBackbone
 from m3core.packing import Pack
 from m3core.waiting import Job
 
@@ -115,6 +119,90 @@ def test_documents_get_their_turn_however_many_queries_there_are() -> None:
         runner.step()
         assert runner.begun.get(timeout=PATIENCE) == [1]
         assert runner.begun.get(timeout=PATIENCE) == [2]  # before the first layer
+
+
+def test_documents_get_a_short_turn_where_queries_cannot_come_in_between() -> None:
+    runner = Stepped(interruptible=False)
+    with lane(runner, budget=2000) as line:
+        line.add(job(0, queries=True))
+        assert runner.begun.get(timeout=PATIENCE) == [0]
+        line.add(job(1, 2, 3, length=250))
+        line.add(job(4, queries=True))
+        runner.step()
+        assert runner.begun.get(timeout=PATIENCE) == [1, 2]  # 500 tokens
+        runner.step()
+        assert runner.begun.get(timeout=PATIENCE) == [4]
+        runner.step(4)
+        assert runner.begun.get(timeout=PATIENCE) == [3]
+
+
+def test_queries_that_do_not_fit_beside_documents_go_after_them() -> None:
+    runner = Stepped(free=True)
+    run = runner.run
+
+    def short_of_memory(pack: Pack, groups: object, between: Callable[[], object]) -> object:
+        nested = len(inside) > 0
+        inside.append(pack)
+        try:
+            if nested:
+                raise OutOfMemory("the card is full")
+            line.add(query) if not asked else None
+            asked.append(True)
+            return run(pack, groups, between)
+        finally:
+            inside.pop()
+
+    inside: list[Pack] = []
+    asked: list[bool] = []
+    query = job(3, queries=True)
+    runner.run = short_of_memory
+    with lane(runner) as line:
+        documents = job(1, 2)
+        line.add(documents)
+        assert results(documents) == [1, 2]
+        assert results(query) == [3]
+        assert line._budget.tokens == 100
+
+
+def test_an_error_of_our_own_reaches_the_caller_and_the_next_call_works(
+    m3_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with M3Encoder(m3_dir, dtype="float32", device="cpu") as encoder:
+        with monkeypatch.context() as patch:
+            patch.setattr(Pack, "of", lambda texts: {}["no such pack"])
+            with pytest.raises(KeyError, match="no such pack"):
+                encoder.encode_documents(["a"])
+        assert len(encoder.encode_documents(["a"])) == 1
+
+
+def test_a_stream_keeps_its_encoder(m3_dir: Path) -> None:
+    windows = M3Encoder(m3_dir, dtype="float32", device="cpu").iter_encode(["a", "b", "c"], window=2)
+    gc.collect()
+    assert [len(output) for output in windows] == [2, 1]
+
+
+def test_a_failed_call_leaves_nothing_to_the_garbage_collector(m3_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[weakref.ref[Activation]] = []
+
+    def forward(*_: object) -> None:
+        activation = Activation()
+        left.append(weakref.ref(activation))
+        raise ValueError("broken")
+
+    monkeypatch.setattr(TorchBackbone, "forward", forward)
+    with M3Encoder(m3_dir, dtype="float32", device="cpu") as encoder:
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(ValueError, match="broken"):
+                    encoder.encode_documents(["a"])
+            assert [reference() for reference in left] == [None] * 3
+        finally:
+            gc.enable()
+
+
+class Activation:
+    """What a forward pass holds."""
 
 
 def test_jobs_of_different_modes_share_a_pass_in_groups() -> None:
@@ -265,8 +353,14 @@ def test_a_bad_text_fails_its_own_call_only(tiny_m3: M3Encoder) -> None:
 
 
 def left_behind() -> list[Job]:
-    gc.collect()
-    return [thing for thing in gc.get_objects() if type(thing) is Job]
+    """What is left when the threads of calls have had time to notice."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        gc.collect()
+        jobs = [thing for thing in gc.get_objects() if type(thing) is Job]
+        if not jobs or time.monotonic() > end:
+            return jobs
+        time.sleep(0.05)
 
 
 async def test_a_cancelled_task_takes_its_texts_back(m3_dir) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import forks
 from tiny import ZH_EN
 
 from m3core import EncoderClosed, InvalidInput, M3Encoder, WorkerDied, WorkerWarning
 from m3core.lazy import LazyEncoder
-from m3core.workers import Worker
+from m3core.workers import _WORKERS, Worker
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,30 @@ def test_closing_ends_the_processes_and_the_calls(m3_dir: Path) -> None:
         with pytest.raises(EncoderClosed):
             call.result(20)
     assert not process.is_alive()
+
+
+def test_a_process_that_does_not_listen_is_ended_too(m3_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m3core.workers._PATIENCE", 0.2)
+    encoder = M3Encoder(m3_dir, device=["cpu"], dtype="float32")
+    (worker,) = [worker for worker in _WORKERS if worker is encoder._model.scheduler._runners[0]]
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    call = ThreadPoolExecutor(1).submit(encoder.encode_documents, ["a"])
+    encoder.close()
+    with pytest.raises(EncoderClosed):
+        call.result(20)
+    assert not worker._process.is_alive()
+
+
+@forks
+def test_a_forked_child_leaves_the_processes_alone(two: M3Encoder) -> None:
+    child = os.fork()
+    if not child:
+        from multiprocessing.util import _exit_function
+
+        _exit_function()  # as at the end of a program
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(two.encode_documents(ZH_EN)) == len(ZH_EN)  # without a warning of a process that died
 
 
 def test_components_with_the_same_list_share_an_encoder(two: M3Encoder) -> None:
