@@ -1,6 +1,7 @@
 """`Model`: a model in memory. Tokenizer and forward passes together: texts in, representations out."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +65,10 @@ class Model:
 
             runners: Sequence[Any] = start_workers(source, device)
         else:
-            runners = [ForwardPass.load(source, device)]
+            # In a thread of its own, with which the threads end that torch starts for it. A second set of them, beside
+            # the lane's, is more than there are cores: OpenMP lets them sleep then, and a query takes twice as long.
+            with ThreadPoolExecutor(1) as thread:
+                runners = [thread.submit(ForwardPass.load, source, device).result()]
         self.traits = [runner.traits for runner in runners]
         self.tokenizer.check_fits(self.traits[0].vocabulary)
         tokens = batch_tokens or min(traits.batch_tokens for traits in self.traits)
