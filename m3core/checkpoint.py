@@ -48,6 +48,8 @@ class Checkpoint:
         hidden_size: width of the hidden states and of dense vectors.
         head_dim: width of one attention head.
         position_padding: the padding id that positions start behind, or `None` where they start at 0.
+        activation: transformers' name of the function between the two layers of a feed-forward block.
+        layer_norm_eps: what is added to variances.
         heads: where the sparse and multi-vector heads are; only those that there are.
         multivector_dim: what `m3.json` says of it.
         score_weights: for (dense, sparse, multi-vector) in the hybrid score.
@@ -66,6 +68,8 @@ class Checkpoint:
     hidden_size: int
     head_dim: int
     position_padding: int | None
+    activation: str
+    layer_norm_eps: float
     heads: dict[Mode, Head] = field(default_factory=dict)
     multivector_dim: int | None = None
     score_weights: tuple[float, float, float] = (1.0, 0.0, 0.0)
@@ -114,6 +118,7 @@ class Checkpoint:
             max_length = min(positions, _stated_max_length(own, body) or positions)
             hidden = int(config["hidden_size"])
             head_dim = hidden // int(config["num_attention_heads"])
+            epsilon = float(config.get("layer_norm_eps", 1e-12))
             default = (1.0, 0.3 if "sparse" in heads else 0.0, 1.0 if "multivector" in heads else 0.0)
             dense, sparse, multi = (float(w) for w in own.get("score_weights", default))
             if max_length < 3 or not all(math.isfinite(w) for w in (dense, sparse, multi)):
@@ -135,6 +140,8 @@ class Checkpoint:
             hidden_size=hidden,
             head_dim=head_dim,
             position_padding=padding,
+            activation=str(config.get("hidden_act", "gelu")),
+            layer_norm_eps=epsilon,
             heads=heads,
             multivector_dim=dim,
             score_weights=(dense, sparse, multi),

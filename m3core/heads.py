@@ -43,13 +43,8 @@ class Heads:
         Raises:
             OutOfMemory: the pack is too large for the device.
         """
-        outputs = []
-        text = token = 0
-        for group in groups:
-            lengths = pack.lengths[text : text + group.texts]
-            text, first, token = text + group.texts, token, token + int(lengths.sum())
-            outputs.append(self._apply(states[first:token], Pack(pack.token_ids[first:token], lengths), group))
-        return outputs
+        parts = pack.split([group.texts for group in groups])
+        return [self._apply(states[rows], part, group) for (rows, part), group in zip(parts, groups, strict=True)]
 
     def _apply(self, states: torch.Tensor, pack: Pack, group: Group) -> PackOutput:
         wants, ids, lengths = group.wants, pack.token_ids, pack.lengths
@@ -81,7 +76,7 @@ class Heads:
         keep = np.ones(len(pack.token_ids), dtype=bool)
         keep[pack.starts] = False  # <s> has no row, </s> has one
         kept = states[torch.from_numpy(np.flatnonzero(keep)).to(states.device)]
-        rows = normalize(linear(kept, *self.multivector).float(), dim=-1).cpu().numpy()
+        rows = normalize(linear(kept.to(self.multivector[0].dtype), *self.multivector).float(), dim=-1).cpu().numpy()
         return _split(rows, pack.lengths - 1)
 
 

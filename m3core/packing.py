@@ -1,6 +1,6 @@
 """Packs: texts of any length side by side in one row of tokens, without padding; what goes into them and comes out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,6 +36,38 @@ class Pack:
     def starts(self) -> IntArray:
         """`(n,)` where each text begins."""
         return np.cumsum(self.lengths) - self.lengths
+
+    def split(self, texts: Sequence[int]) -> Iterator[tuple[slice, "Pack"]]:
+        """Neighbours of the pack as packs of their own.
+
+        Args:
+            texts: how many go into each.
+
+        Yields:
+            Which of the pack's tokens, and the pack of them.
+        """
+        text = token = 0
+        for count in texts:
+            lengths = self.lengths[text : text + count]
+            tokens = slice(token, token + int(lengths.sum()))
+            text, token = text + count, tokens.stop
+            yield tokens, Pack(self.token_ids[tokens], lengths)
+
+    def positions(self, padding_id: int | None) -> IntArray:
+        """The position of each token in its text, `(t,)`.
+
+        BERT counts from 0. XLM-R and RoBERTa count from the padding id + 1, and pass over padding tokens, which a text
+        can hold if it spells them out.
+
+        Args:
+            padding_id: the padding token's id, or `None` for BERT.
+        """
+        if padding_id is None:
+            return np.arange(len(self.token_ids)) - np.repeat(self.starts, self.lengths)
+        counts = self.token_ids != padding_id
+        running = np.cumsum(counts)
+        before = running[self.starts] - counts[self.starts]
+        return np.where(counts, running - np.repeat(before, self.lengths), 0) + padding_id
 
 
 @dataclass(frozen=True, eq=False)

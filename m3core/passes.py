@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from m3core.backbones import Backbone
-from m3core.backbones.torch import TorchBackbone, choose_device, choose_dtype
+from m3core.backbones.engines import choose_device, choose_dtype, choose_engine
 from m3core.checkpoint import Checkpoint
 from m3core.heads import Heads
 from m3core.packing import Group, Pack, PackOutput
-from m3core.weights import load_body, load_heads
+from m3core.weights import load_heads
 
 _CPU_TOKENS, _ACCELERATOR_TOKENS = 2048, 32768
 
@@ -20,12 +22,14 @@ class Source:
     Attributes:
         checkpoint: the model.
         special_ids: the tokenizer's ids that never count lexically.
+        engine: as of `M3Encoder`.
         dtype: as of `M3Encoder`.
         normalize: as of `M3Encoder`.
     """
 
     checkpoint: Checkpoint
     special_ids: frozenset[int]
+    engine: str
     dtype: str
     normalize: bool | None
 
@@ -36,6 +40,7 @@ class Traits:
 
     Attributes:
         device: where it runs.
+        engine: what runs it.
         dtype: what it computes in.
         normalize: whether dense vectors get unit length.
         multivector_dim: width of a multi-vector's rows, or `None`.
@@ -44,6 +49,7 @@ class Traits:
     """
 
     device: str
+    engine: str
     dtype: str
     normalize: bool
     multivector_dim: int | None
@@ -64,15 +70,18 @@ class ForwardPass:
     def load(cls, source: Source, device: str | None) -> "ForwardPass":
         """Loads a model. Raises as `M3Encoder` does."""
         target = choose_device(device)
-        body = load_body(source.checkpoint, choose_dtype(source.dtype, target), target)
-        backbone = TorchBackbone(body, source.checkpoint)
-        heads = load_heads(source.checkpoint, backbone, source.special_ids, source.normalize)
+        checkpoint = source.checkpoint
+        engine = choose_engine(source.engine, target, checkpoint)
+        dtype = choose_dtype(source.dtype, target, engine)
+        backbone = _backbone(engine, checkpoint, dtype, target)
+        heads = load_heads(checkpoint, backbone, source.special_ids, source.normalize)
         traits = Traits(
             device=str(backbone.device),
-            dtype=str(backbone.dtype).removeprefix("torch."),
+            engine=engine,
+            dtype=dtype,
             normalize=heads.normalize,
             multivector_dim=None if heads.multivector is None else len(heads.multivector[1]),
-            vocabulary=body.config.vocab_size,
+            vocabulary=backbone.vocabulary,
             batch_tokens=_CPU_TOKENS if target.type == "cpu" else _ACCELERATOR_TOKENS,
         )
         return cls(traits, backbone, heads)
@@ -83,3 +92,13 @@ class ForwardPass:
 
     def close(self) -> None:
         """Nothing to end: its memory is free when nobody refers to it."""
+
+
+def _backbone(engine: str, checkpoint: Checkpoint, dtype: str, device: torch.device) -> Backbone:
+    if engine == "openvino":
+        from m3core.backbones.openvino import OpenVinoBackbone
+
+        return OpenVinoBackbone(checkpoint, dtype)
+    from m3core.backbones.torch import TorchBackbone
+
+    return TorchBackbone(checkpoint, getattr(torch, dtype), device)

@@ -32,7 +32,8 @@ class EncoderSettings(BaseModel):
         description="Such as 'cpu', 'cuda:1', 'mps', or a list of several; None takes the best there is. "
         "Also read from M3_DEVICE.",
     )
-    dtype: str = Field(default="auto", description="'auto', 'float32' or 'bfloat16'.")
+    dtype: str = Field(default="auto", description="'auto', 'float32', 'bfloat16' or, with OpenVINO, 'int8'.")
+    engine: str = Field(default="auto", description="What runs the model: 'auto', 'torch' or 'openvino'.")
     max_length: int | None = Field(
         default=None, description="Cut texts at this many tokens; None is the model's limit."
     )
@@ -80,6 +81,7 @@ class EncoderSettings(BaseModel):
             model=self.model_name,
             device=self.device,
             dtype=self.dtype,
+            engine=self.engine,
             max_length=self.max_length,
             normalize=self.normalize,
             instruction=self.query_instruction,

@@ -26,6 +26,9 @@ _CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMR
 _Q4_FILE = "model.q4.safetensors"
 _LOADING = threading.Lock()
 
+State = dict[str, torch.Tensor]
+"""Weights by name."""
+
 
 def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """The transformer with packed attention and without a pooler, in `dtype` on `device`.
@@ -66,6 +69,24 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
     with out_of_memory_named():
         model.to(device)  # type: ignore[arg-type]  # its wrapper hides the overload that takes a device
     return model
+
+
+def load_state(checkpoint: Checkpoint) -> State:
+    """The weights of `load_body` in float32, by transformers' names. Raises as it does."""
+    state: State = load_body(checkpoint, torch.float32, torch.device("cpu")).state_dict()
+    return state
+
+
+def fused(state: State) -> State:
+    """Weights with the query, key and value layers of each attention in one, `attention.self.qkv`, in this order."""
+    made: State = {}
+    for name, values in state.items():
+        if ".attention.self.query." in name:
+            parts = [state[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
+            made[name.replace(".query.", ".qkv.")] = torch.cat(parts)
+        elif ".attention.self." not in name:
+            made[name] = values
+    return made
 
 
 def load_heads(

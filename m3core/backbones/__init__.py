@@ -14,18 +14,20 @@ class Backbone(Protocol):
 
     Attributes:
         device: where the hidden states are.
-        dtype: their type, which is also that of the matrix products.
+        dtype: what matrix products of theirs are best made in.
+        vocabulary: how many tokens it knows.
     """
 
     device: "torch.device"
     dtype: "torch.dtype"
+    vocabulary: int
 
     def forward(self, pack: "Pack", between: Callable[[], object]) -> "torch.Tensor":
         """The last hidden state of every token of the pack, `(tokens, hidden)`, in the pack's order.
 
         Args:
             pack: the texts.
-            between: is called before each layer, and may run another pack.
+            between: is called again and again, and may run another pack.
 
         Raises:
             OutOfMemory: the pack is too large for the device.

@@ -3,26 +3,26 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from m3core.backbones.attention import Segments
 from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint
-from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
+from m3core.weights import load_body
 
 _SMALL = 1024  # tokens, below which a layer takes a card no longer than it takes us to ask for it
 
 
 class TorchBackbone:
-    """Runs a transformers model, loaded with the `m3_packed` attention, over packs."""
+    """Runs a transformers model with the `m3_packed` attention over packs."""
 
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
-        """Takes a model that is already on its device and in its dtype."""
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+        """Loads a model. Raises as `load_body`."""
+        model = load_body(checkpoint, dtype, device)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
+        self.vocabulary: int = model.config.vocab_size
         self._model = model.eval()
         self._checkpoint = checkpoint
         encoder: Any = model.encoder
@@ -38,7 +38,7 @@ class TorchBackbone:
             between()
 
         checkpoint = self._checkpoint
-        positions = position_ids(pack, checkpoint.position_padding)
+        positions = pack.positions(checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
             segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
             states = self._model(
@@ -56,68 +56,3 @@ class TorchBackbone:
 
 def _call_between(layer: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
     named["between"]()  # of this forward pass, which need not be the only one on the stack
-
-
-def position_ids(pack: Pack, padding_id: int | None) -> IntArray:
-    """The position of each token in its text.
-
-    BERT counts from 0. XLM-R and RoBERTa count from the padding id + 1, and pass over padding tokens, which a text can
-    hold if it spells them out.
-
-    Args:
-        pack: the tokens.
-        padding_id: the padding token's id, or `None` for BERT.
-
-    Returns:
-        `(tokens,)` int64.
-    """
-    if padding_id is None:
-        return np.arange(len(pack.token_ids)) - np.repeat(pack.starts, pack.lengths)
-    counts = pack.token_ids != padding_id
-    running = np.cumsum(counts)
-    before = running[pack.starts] - counts[pack.starts]
-    return np.where(counts, running - np.repeat(before, pack.lengths), 0) + padding_id
-
-
-def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or else the best one there is.
-
-    Raises:
-        InvalidInput: torch knows no such device, or cannot use it here.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InvalidInput(
-            f"device {device!r} cannot be used here: {str(error).splitlines()[0]}; "
-            "pass device=None for the best one there is, or 'cpu'"
-        ) from error
-    return chosen
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type asked for; `"auto"` is bfloat16 where the device computes in it, else float32.
-
-    Raises:
-        InvalidInput: another name.
-    """
-    if dtype == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if dtype not in names:
-        raise InvalidInput(f"dtype must be 'auto', {' or '.join(map(repr, names))}, not {dtype!r}")
-    return names[dtype]
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
-        return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-    return False

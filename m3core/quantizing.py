@@ -1,0 +1,83 @@
+"""int8 weights of a checkpoint, kept in a file beside it, so that only the first start has to make them."""
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from m3core.checkpoint import Checkpoint
+from m3core.weights import State, fused, load_state
+
+FILE = "int8.safetensors"
+_FORMAT = "1"  # of the file's contents
+_LOG = logging.getLogger("m3core")
+
+
+def int8_state(checkpoint: Checkpoint) -> State:
+    """The weights with int8 matrices, as `quantized` makes them, from the file beside the checkpoint if there is one.
+
+    Otherwise it is written, if that can be done.
+
+    Raises:
+        InvalidModel: as `load_state`.
+    """
+    path = checkpoint.path / FILE
+    made_of = {"format": _FORMAT, "revision": checkpoint.revision}
+    state = _read(path, made_of)
+    if state is None:
+        state = quantized(fused(load_state(checkpoint)))
+        _write(path, state, made_of)
+    return state
+
+
+def quantized(state: State) -> State:
+    """Weights with the matrices of linear layers in int8, and embeddings in float16.
+
+    Args:
+        state: weights in float32 by name.
+
+    Returns:
+        For each `X.weight` of a linear layer, `(n, k)` int8 in -127 … 127, also `X.scale`, `(n, 1)` float32, with which
+        to multiply: the largest of the row is 127 times the scale.
+    """
+    made: State = {}
+    for name, weights in state.items():
+        stem, _, kind = name.rpartition(".")
+        if kind != "weight" or weights.ndim != 2:
+            made[name] = weights
+        elif stem.startswith("embeddings."):
+            made[name] = weights.half()
+        else:
+            scale = weights.abs().amax(1, keepdim=True) / 127
+            made[f"{stem}.scale"] = scale
+            made[name] = torch.round(weights / torch.where(scale > 0, scale, 1)).to(torch.int8)
+    return made
+
+
+def _read(path: Path, made_of: dict[str, str]) -> State | None:
+    """What the file holds, mapped into memory; `None` if there is none of this model, or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() == made_of:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        _LOG.warning("%s is damaged (%s), and is made again", path, error)
+    return None
+
+
+def _write(path: Path, state: State, made_of: dict[str, str]) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        save_file({name: weights.contiguous() for name, weights in state.items()}, partial, made_of)
+        os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        _LOG.info("%s cannot be written (%s); the next start makes the weights again", path, error)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
