@@ -22,12 +22,14 @@ class Source:
         special_ids: the tokenizer's ids that never count lexically.
         dtype: as of `M3Encoder`.
         normalize: as of `M3Encoder`.
+        mcls: as of `M3Encoder`.
     """
 
     checkpoint: Checkpoint
     special_ids: frozenset[int]
     dtype: str
     normalize: bool | None
+    mcls: int | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ForwardPass:
         target = choose_device(device)
         body = load_body(source.checkpoint, choose_dtype(source.dtype, target), target)
         backbone = TorchBackbone(body, source.checkpoint)
-        heads = load_heads(source.checkpoint, backbone, source.special_ids, source.normalize)
+        heads = load_heads(source.checkpoint, backbone, source.special_ids, source.normalize, source.mcls)
         traits = Traits(
             device=str(backbone.device),
             dtype=str(backbone.dtype).removeprefix("torch."),

@@ -69,7 +69,7 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
 
 
 def load_heads(
-    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None
+    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None, mcls: int | None
 ) -> Heads:
     """The model's heads, beside its backbone.
 
@@ -78,6 +78,7 @@ def load_heads(
         backbone: gives the device and the dtype.
         special_ids: token ids that never count lexically.
         normalize: whether dense vectors get unit length; `None` does as the checkpoint says.
+        mcls: as of `Heads`.
 
     Raises:
         InvalidModel: a file is damaged, holds something else, or values that are not finite.
@@ -90,7 +91,7 @@ def load_heads(
         weight, bias = _load_head(checkpoint.heads["multivector"], checkpoint.hidden_size, checkpoint.multivector_dim)
         multivector = weight.to(backbone.device, backbone.dtype), bias.to(backbone.device, backbone.dtype)
     unit_length = checkpoint.normalize if normalize is None else normalize
-    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids)
+    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids, mcls)
 
 
 def _load_head(head: Head, width: int, outputs: int | None) -> tuple[torch.Tensor, torch.Tensor]:
