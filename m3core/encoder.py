@@ -13,7 +13,7 @@ from m3core.errors import InvalidInput
 from m3core.hub import DEFAULT, locate
 from m3core.model import Model
 from m3core.output import Fingerprint, M3Output, Mode
-from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, iter_texts
+from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, checked_mcls, iter_texts
 
 _PATIENCE = 1.0  # seconds; garbage is collected in any thread, also in one that the encoder's own would wait for
 
@@ -59,6 +59,7 @@ class M3Encoder:
         engine: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
+        mcls: int | None = None,
         instruction: str | None = None,
         endpoint: str | None = None,
         revision: str | None = None,
@@ -81,6 +82,9 @@ class M3Encoder:
                 an x86-64 CPU where it is installed, else torch.
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
+            mcls: put a CLS token before every so many tokens of a text, 256 in the paper, and take the mean of all for
+                dense, for queries and documents (MCLS, BGE-M3, arXiv 2402.03216, appendix B.2). They count towards
+                `max_length`, and have no weight and no multi-vector row. `None` puts one before the first only.
             instruction: put before each query, as some models want it; bge-m3, m3e and m3-mini want none.
             endpoint: the address of a model hub or mirror to ask before `M3_ENDPOINTS`, `HF_ENDPOINT` and the public
                 ones. See `m3core.hub.locate`.
@@ -97,6 +101,7 @@ class M3Encoder:
             InvalidModel: the directory is incomplete, damaged, or of an unsupported kind.
             InvalidInput: an argument that cannot be used.
             MissingDependency: the engine is not installed.
+            UnsupportedMode: `mcls` with a model that does not pool by CLS, such as m3e.
             WorkerDied: the process for one of several devices ended before it had loaded the model.
         """
         self.arguments: dict[str, Any] = {
@@ -106,6 +111,7 @@ class M3Encoder:
             "engine": engine,
             "max_length": max_length,
             "normalize": normalize,
+            "mcls": mcls,
             "instruction": instruction,
             "endpoint": endpoint,
             "revision": revision,
@@ -124,13 +130,20 @@ class M3Encoder:
         )
         checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
         self.max_length = checked_length(max_length, checkpoint.max_length)
+        mcls = checked_mcls(mcls, checkpoint.max_length, checkpoint.pooling, checkpoint.name)
         if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
             raise InvalidInput(f"batch_tokens must be a whole number from 1, not {batch_tokens!r}")
         if instruction is not None:
             check_text(instruction, "instruction")
         kept = VectorCache(cache) if isinstance(cache, str | Path) else cache
         self._model = Model(
-            checkpoint, device=device, engine=engine, dtype=dtype, normalize=normalize, batch_tokens=batch_tokens
+            checkpoint,
+            device=device,
+            engine=engine,
+            dtype=dtype,
+            normalize=normalize,
+            mcls=mcls,
+            batch_tokens=batch_tokens,
         )
         self.modes: tuple[Mode, ...] = checkpoint.modes
         self.score_weights = checkpoint.score_weights
@@ -144,6 +157,7 @@ class M3Encoder:
             normalize=self._model.traits[0].normalize,
             max_length=self.max_length,
             instruction=instruction,
+            mcls=mcls,
         )
         self._checkpoint = checkpoint
         self._calls = Calls(self._model, self.fingerprint, checkpoint.languages, kept)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
+from m3core.backbones import Linear
 from m3core.backbones.memory import out_of_memory_named
 from m3core.output import FloatArray, SparseVector
-from m3core.packing import Group, Pack, PackOutput
+from m3core.packing import Group, IntArray, Pack, PackOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +25,19 @@ class Heads:
     Attributes:
         pooling: `"cls"` (the first token) or `"mean"` (all tokens, special ones too), for dense.
         normalize: whether dense vectors get unit length.
-        sparse: weight `(1, hidden)` and bias `(1,)` in float32, or `None`.
-        multivector: weight `(d, hidden)` and bias `(d,)` in the backbone's dtype, or `None`.
+        sparse: the layer that gives each token's lexical weight, `(tokens, 1)` float32, or `None`.
+        multivector: the one that gives its row of a multi-vector, `(tokens, d)`, or `None`.
         special_ids: token ids that never count lexically.
+        mcls: the tokenizer put a CLS token before every so many tokens of a text; `None`: before the first only. Dense
+            is the mean of all of them, normalized afterwards (MCLS, appendix B.2).
     """
 
     pooling: str
     normalize: bool
-    sparse: tuple[torch.Tensor, torch.Tensor] | None
-    multivector: tuple[torch.Tensor, torch.Tensor] | None
+    sparse: Linear | None
+    multivector: Linear | None
     special_ids: frozenset[int]
+    mcls: int | None = None
 
     @out_of_memory_named()
     @torch.inference_mode()
@@ -47,25 +51,49 @@ class Heads:
         return [self._apply(states[rows], part, group) for (rows, part), group in zip(parts, groups, strict=True)]
 
     def _apply(self, states: torch.Tensor, pack: Pack, group: Group) -> PackOutput:
-        wants, ids, lengths = group.wants, pack.token_ids, pack.lengths
+        wants, ids = group.wants, pack.token_ids
         weights = self._token_weights(states, ids) if {"sparse", "weights"} & set(wants) else None
         return PackOutput(
             self._dense(states, pack) if "dense" in wants else None,
-            lexical_vectors(ids, weights, lengths) if weights is not None and "sparse" in wants else None,
+            lexical_vectors(ids, weights, pack.lengths) if weights is not None and "sparse" in wants else None,
             self._multivectors(states, pack) if "multivector" in wants else None,
-            _split(weights, lengths) if weights is not None and "weights" in wants else None,
+            self._own_weights(weights, pack) if weights is not None and "weights" in wants else None,
         )
+
+    def _cls(self, pack: Pack) -> tuple[IntArray, IntArray]:
+        """Where CLS tokens are, in the order of the texts, and how many each text has.
+
+        Counted as in `TokenizedTexts`, not looked up by their id, which a text can spell out itself.
+        """
+        if self.mcls is None:
+            return pack.starts, np.ones_like(pack.lengths)
+        step = self.mcls + 1
+        counts = 1 + (pack.lengths - 2) // step
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(pack.starts, counts) + nth * step, counts
+
+    def _kept(self, pack: Pack) -> tuple[IntArray, IntArray]:
+        """Where all other tokens are, `</s>` too, and how many each text has."""
+        places, counts = self._cls(pack)
+        return np.delete(np.arange(len(pack.token_ids)), places), pack.lengths - counts
 
     def _token_weights(self, states: torch.Tensor, token_ids: npt.NDArray[np.int64]) -> FloatArray:
         """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, 0 for special tokens."""
         assert self.sparse is not None
-        weights: FloatArray = linear(states.float(), *self.sparse).relu()[:, 0].cpu().numpy()
+        weights: FloatArray = self.sparse.apply(states).relu()[:, 0].cpu().numpy()
         weights[np.isin(token_ids, list(self.special_ids))] = 0.0
         return weights
 
+    def _own_weights(self, weights: FloatArray, pack: Pack) -> list[FloatArray]:
+        kept, lengths = self._kept(pack)
+        return _split(weights[kept], lengths)
+
     def _dense(self, states: torch.Tensor, pack: Pack) -> FloatArray:
         if self.pooling == "cls":
-            pooled = states[torch.from_numpy(pack.starts).to(states.device)].float()
+            places, counts = self._cls(pack)
+            pooled = states.index_select(0, torch.from_numpy(places).to(states.device)).float()
+            if len(places) > len(counts):
+                pooled = torch.stack([text.mean(0) for text in pooled.split(counts.tolist())])
         else:
             pooled = torch.stack([text.mean(0) for text in states.float().split(pack.lengths.tolist())])
         vectors: FloatArray = (normalize(pooled, dim=-1) if self.normalize else pooled).cpu().numpy()
@@ -73,11 +101,9 @@ class Heads:
 
     def _multivectors(self, states: torch.Tensor, pack: Pack) -> list[FloatArray]:
         assert self.multivector is not None
-        keep = np.ones(len(pack.token_ids), dtype=bool)
-        keep[pack.starts] = False  # <s> has no row, </s> has one
-        kept = states[torch.from_numpy(np.flatnonzero(keep)).to(states.device)]
-        rows = normalize(linear(kept.to(self.multivector[0].dtype), *self.multivector).float(), dim=-1).cpu().numpy()
-        return _split(rows, pack.lengths - 1)
+        kept, lengths = self._kept(pack)  # <s> has no row, </s> has one
+        rows = self.multivector.apply(states.index_select(0, torch.from_numpy(kept).to(states.device))).float()
+        return _split(normalize(rows, dim=-1).cpu().numpy(), lengths)
 
 
 def _split(rows: FloatArray, lengths: npt.NDArray[np.int64]) -> list[FloatArray]:

@@ -54,13 +54,14 @@ class Model:
         engine: str,
         dtype: str,
         normalize: bool | None,
+        mcls: int | None,
         batch_tokens: int | None,
     ) -> None:
         """Loads it. Arguments as of `M3Encoder`."""
         from m3core.passes import ForwardPass, Source
 
-        self.tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
-        source = Source(checkpoint, self.tokenizer.special_ids, engine, dtype, normalize)
+        self.tokenizer = M3Tokenizer.from_directory(checkpoint.path, mcls)  # before the weights, which take longer
+        source = Source(checkpoint, self.tokenizer.special_ids, engine, dtype, normalize, mcls)
         if isinstance(device, list | tuple):
             from m3core.workers import start_workers
 
@@ -91,7 +92,7 @@ class Model:
         self.scheduler.run(Job(tokenized.token_ids, ("weights",), queries=True, inbox=Inbox()), made.append)
         (share,) = made
         assert share.output.weights is not None
-        weights = share.output.weights[share.rows[0]][1:-1]
+        weights = share.output.weights[share.rows[0]][:-1]  # but for </s>
         weighted = [TokenWeight(t.token, t.id, t.start, t.end, float(w)) for t, w in zip(tokens, weights, strict=True)]
         return weighted, tokenized.counts
 

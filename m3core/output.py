@@ -74,6 +74,7 @@ class Fingerprint:
         normalize: whether dense vectors have unit length.
         max_length: the longest text in tokens, special tokens included.
         instruction: what is put before each query.
+        mcls: before how many tokens of a text a CLS token goes, if not only before the first.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Fingerprint:
     normalize: bool
     max_length: int
     instruction: str | None = None
+    mcls: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modes", tuple(self.modes))  # JSON gives back a list
@@ -97,7 +99,8 @@ class M3Output:
     Attributes:
         dense: `(n, d)` float32.
         sparse: `n` `SparseVector`s.
-        multivector: `n` arrays `(t, d)` float32 with rows of unit length, one for each token but the first (`<s>`).
+        multivector: `n` arrays `(t, d)` float32 with rows of unit length, one for each token of the text
+            and one for `</s>`.
         score_weights: the model's weights for (dense, sparse, multi-vector) in the hybrid score.
         fingerprint: what made it, if known.
 

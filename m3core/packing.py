@@ -85,7 +85,10 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class PackOutput:
-    """What was made of a group of texts, in their order; what was not asked for is `None`."""
+    """What was made of a group of texts, in their order; what was not asked for is `None`.
+
+    A weight there is for each token but CLS.
+    """
 
     dense: FloatArray | None
     sparse: list[SparseVector] | None

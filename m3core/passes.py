@@ -25,6 +25,7 @@ class Source:
         engine: as of `M3Encoder`.
         dtype: as of `M3Encoder`.
         normalize: as of `M3Encoder`.
+        mcls: as of `M3Encoder`.
     """
 
     checkpoint: Checkpoint
@@ -32,6 +33,7 @@ class Source:
     engine: str
     dtype: str
     normalize: bool | None
+    mcls: int | None
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ class ForwardPass:
         engine = choose_engine(source.engine, target, checkpoint)
         dtype = choose_dtype(source.dtype, target, engine)
         backbone = _backbone(engine, checkpoint, dtype, target)
-        heads = load_heads(checkpoint, backbone, source.special_ids, source.normalize)
+        heads = load_heads(checkpoint, backbone, source.special_ids, source.normalize, source.mcls)
         traits = Traits(
             device=str(backbone.device),
             engine=engine,
             dtype=dtype,
             normalize=heads.normalize,
-            multivector_dim=None if heads.multivector is None else len(heads.multivector[1]),
+            multivector_dim=None if heads.multivector is None else heads.multivector.width,
             vocabulary=backbone.vocabulary,
             batch_tokens=_CPU_TOKENS if target.type == "cpu" else _ACCELERATOR_TOKENS,
         )

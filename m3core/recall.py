@@ -71,6 +71,7 @@ class Recall:
     def _key(self, text: str, mode: Mode) -> bytes:
         made_by = self.fingerprint
         scope = [_FORMAT, made_by.model, made_by.revision, made_by.pooling, made_by.normalize, self.dtype]
+        scope += [] if made_by.mcls is None else [made_by.mcls]
         named = json.dumps([*scope, self.max_length, mode, text])
         return hashlib.blake2b(named.encode(), digest_size=20).digest()
 

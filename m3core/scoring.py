@@ -277,7 +277,7 @@ def _segments(arrays: Sequence[FloatArray]) -> tuple[npt.NDArray[np.int64], npt.
 
 
 def _check_comparable(a: M3Output, b: M3Output) -> None:
-    """Same model, as far as fingerprints tell. Maximum length and instruction may differ between queries and texts."""
+    """Same model, as far as fingerprints tell. Maximum length, instruction and MCLS may differ on the two sides."""
     if a.fingerprint is None or b.fingerprint is None:
         return
     for what in ("model", "revision", "pooling", "normalize"):

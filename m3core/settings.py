@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, StrictInt
 
 from m3core.encoder import M3Encoder
 from m3core.hub import DEFAULT
@@ -38,6 +38,10 @@ class EncoderSettings(BaseModel):
         default=None, description="Cut texts at this many tokens; None is the model's limit."
     )
     normalize: bool | None = Field(default=None, description="Unit length or not; None does as the model says.")
+    mcls: StrictInt | None = Field(  # strict, as True would be 1
+        default=None,
+        description="A CLS token before every so many tokens, such as 256, and their mean for dense; for long texts.",
+    )
     query_instruction: str | None = Field(default=None, description="Put before each query; the M3 families want none.")
     endpoint: str | None = Field(
         default=None,
@@ -84,6 +88,7 @@ class EncoderSettings(BaseModel):
             engine=self.engine,
             max_length=self.max_length,
             normalize=self.normalize,
+            mcls=self.mcls,
             instruction=self.query_instruction,
             endpoint=self.endpoint,
             revision=self.revision,

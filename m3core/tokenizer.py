@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m3core.errors import InvalidInput, InvalidModel, TruncationWarning, UnknownTokensWarning
+from m3core.errors import InvalidInput, InvalidModel, TruncationWarning, UnknownTokensWarning, UnsupportedMode
 from m3core.packing import IntArray
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model")
 _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[UNK]")
 _UNKNOWN_NAMES = ("<unk>", "[UNK]")
 _UNKNOWN_SHARE = 0.05
+_UNBROKEN = 2**31  # tokens; longer than any text
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class TextCounts:
         tokens: their tokens together before cutting, without special tokens.
         unknown: how many of these are outside the vocabulary.
         truncated: how many texts were cut.
-        longest: the longest text before cutting, in tokens with special ones.
+        longest: the longest text before cutting, in tokens with special ones, inserted CLS tokens too.
     """
 
     texts: int = 0
@@ -102,7 +103,12 @@ class TextCounts:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedTexts:
-    """The token ids of each text, special tokens included, at most the maximum length long; and the counts."""
+    """The token ids of each text, special tokens included, at most the maximum length long; and the counts.
+
+    With MCLS (BGE-M3, arXiv 2402.03216, appendix B.2) a CLS token comes before every n of a text's own tokens, not only
+    before the first: `<s> a b <s> c d <s> e </s>` for n = 2. So there is one at each multiple of n + 1 but the last
+    place, which is that of `</s>`. None comes behind the last token, and an empty text has one.
+    """
 
     token_ids: list[IntArray]
     counts: TextCounts
@@ -115,11 +121,17 @@ class M3Tokenizer:
         special_ids: ids that never count lexically: beginning, end, padding and unknown.
     """
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
-        """Takes over `tokenizer` and turns off its truncation and padding."""
+    def __init__(self, tokenizer: "Tokenizer", mcls: int | None = None) -> None:
+        """Takes over `tokenizer` and turns off its truncation and padding.
+
+        Args:
+            tokenizer: puts one special token before a text and one behind it.
+            mcls: before how many tokens of a text to put a CLS token; `None` is one before all of them.
+        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._block = mcls or _UNBROKEN
         frame: list[int] = tokenizer.encode("").ids
         if len(frame) != 2:
             raise InvalidModel(
@@ -132,8 +144,12 @@ class M3Tokenizer:
         self._unknown_ids = [i for n in _UNKNOWN_NAMES if (i := tokenizer.token_to_id(n)) is not None]
 
     @classmethod
-    def from_directory(cls, path: Path) -> "M3Tokenizer":
+    def from_directory(cls, path: Path, mcls: int | None = None) -> "M3Tokenizer":
         """Reads `tokenizer.json`, or else makes a fast tokenizer from the vocabulary file that there is.
+
+        Args:
+            path: of the model.
+            mcls: as above.
 
         Raises:
             InvalidModel: there is none, or it is damaged.
@@ -144,10 +160,10 @@ class M3Tokenizer:
             raise InvalidModel(f"{path} has no tokenizer: none of {', '.join(_FILES)}; fetch or save it again")
         try:
             if (path / _FILES[0]).is_file():
-                return cls(Tokenizer.from_file(str(path / _FILES[0])))
+                return cls(Tokenizer.from_file(str(path / _FILES[0])), mcls)
             from transformers import AutoTokenizer
 
-            return cls(AutoTokenizer.from_pretrained(path).backend_tokenizer)
+            return cls(AutoTokenizer.from_pretrained(path).backend_tokenizer, mcls)
         except InvalidModel:
             raise
         except Exception as error:  # tokenizers and transformers raise bare Exceptions for damaged files
@@ -174,23 +190,33 @@ class M3Tokenizer:
         """
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         tokens = []
-        for i, (start, end) in zip(encoding.ids[: max_length - 2], encoding.offsets, strict=False):
+        for i, (start, end) in zip(encoding.ids[: self._room(max_length)], encoding.offsets, strict=False):
             piece = str(self._tokenizer.id_to_token(i))
             tokens.append(Token(piece, i, start, start if piece == "▁" else end))
         return tokens, self._framed([encoding.ids], max_length)
 
     def _framed(self, contents: Iterable[list[int]], max_length: int) -> TokenizedTexts:
-        room = max_length - 2
+        room = self._room(max_length)
         token_ids: list[IntArray] = []
         tokens = unknown = truncated = longest = 0
         for content in contents:
             ids = np.array(content, dtype=np.int64)
             tokens += len(ids)
             unknown += int(np.isin(ids, self._unknown_ids).sum())
-            longest = max(longest, len(ids) + 2)
+            longest = max(longest, len(ids) + 2 + max(0, len(ids) - 1) // self._block)
             truncated += len(ids) > room
-            token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
+            token_ids.append(self._frame(ids[:room]))
         return TokenizedTexts(token_ids, TextCounts(len(token_ids), tokens, unknown, truncated, longest))
+
+    def _frame(self, ids: IntArray) -> IntArray:
+        if len(ids) > self._block:
+            ids = np.insert(ids, np.arange(self._block, len(ids), self._block), self._first)
+        return np.concatenate([[self._first], ids, [self._last]])
+
+    def _room(self, max_length: int) -> int:
+        """How many tokens of its own a text may have: `</s>` takes a place, and CLS one before each block."""
+        blocks, rest = divmod(max_length - 1, self._block + 1)
+        return blocks * self._block + max(0, rest - 1)
 
 
 def iter_texts(texts: object) -> Iterator[object]:
@@ -242,3 +268,28 @@ def checked_length(asked: int | None, limit: int) -> int:
     if not isinstance(asked, int | np.integer) or not 3 <= asked <= limit:
         raise InvalidInput(f"max_length must be between 3 (two special tokens and one more) and {limit}, not {asked!r}")
     return int(asked)
+
+
+def checked_mcls(asked: int | None, limit: int, pooling: str, name: str) -> int | None:
+    """Before how many tokens of a text a CLS token goes.
+
+    Args:
+        asked: by the user.
+        limit: the model's maximum length, in tokens.
+        pooling: the model's.
+        name: the model's, for messages.
+
+    Raises:
+        InvalidInput: not a whole number from 1 to the limit.
+        UnsupportedMode: the model does not pool by CLS.
+    """
+    if asked is None:
+        return None
+    if pooling != "cls":
+        raise UnsupportedMode(
+            f"{name} has {pooling} pooling, and mcls averages CLS tokens: leave mcls out, or use a model with CLS "
+            "pooling, such as BAAI/bge-m3"
+        )
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= limit:
+        raise InvalidInput(f"mcls must be a whole number of tokens from 1 to {limit}, such as 256, not {asked!r}")
+    return asked

@@ -90,15 +90,16 @@ def fused(state: State) -> State:
 
 
 def load_heads(
-    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None
+    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None, mcls: int | None
 ) -> Heads:
     """The model's heads, beside its backbone.
 
     Args:
         checkpoint: says which there are.
-        backbone: gives the device and the dtype.
+        backbone: runs them, in its dtype.
         special_ids: token ids that never count lexically.
         normalize: whether dense vectors get unit length; `None` does as the checkpoint says.
+        mcls: as of `Heads`.
 
     Raises:
         InvalidModel: a file is damaged, holds something else, or values that are not finite.
@@ -106,12 +107,12 @@ def load_heads(
     sparse = multivector = None
     if "sparse" in checkpoint.heads:
         weight, bias = _load_head(checkpoint.heads["sparse"], checkpoint.hidden_size, 1)
-        sparse = weight.to(backbone.device), bias.to(backbone.device)
+        sparse = backbone.linear(weight, bias)
     if "multivector" in checkpoint.heads:
         weight, bias = _load_head(checkpoint.heads["multivector"], checkpoint.hidden_size, checkpoint.multivector_dim)
-        multivector = weight.to(backbone.device, backbone.dtype), bias.to(backbone.device, backbone.dtype)
+        multivector = backbone.linear(weight.to(backbone.dtype), bias.to(backbone.dtype))
     unit_length = checkpoint.normalize if normalize is None else normalize
-    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids)
+    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids, mcls)
 
 
 def _load_head(head: Head, width: int, outputs: int | None) -> tuple[torch.Tensor, torch.Tensor]:

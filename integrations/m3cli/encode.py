@@ -16,6 +16,7 @@ from m3cli.options import (
     DtypeOption,
     EndpointOption,
     MaxLengthOption,
+    MclsOption,
     ModelOption,
     RevisionOption,
     load,
@@ -34,6 +35,7 @@ def encode(
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_length: MaxLengthOption = None,
+    mcls: MclsOption = None,
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
@@ -45,7 +47,7 @@ def encode(
     if next(read_records(source), None) is None:  # before the model loads
         raise InvalidInput(f"{source} is empty")
     wanted = cast("list[Mode] | None", [m.strip() for m in modes.split(",")] if modes else None)
-    encoder = load(model, device, dtype, max_length, endpoint, revision)
+    encoder = load(model, device, dtype, max_length, endpoint, revision, mcls)
     ids: deque[str] = deque()
     progress = Console(stderr=True).is_terminal
     count = 0

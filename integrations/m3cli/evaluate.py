@@ -15,6 +15,7 @@ from m3cli.options import (
     DtypeOption,
     EndpointOption,
     MaxLengthOption,
+    MclsOption,
     ModelOption,
     RevisionOption,
     load,
@@ -34,12 +35,13 @@ def evaluate(
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_length: MaxLengthOption = None,
+    mcls: MclsOption = None,
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
     """Measure each mode, the hybrid and BM25 on judged sets, with 95 % bootstrap intervals of the first metric."""
     judged_sets = [evaluation.load_beir(folder) for folder in folders]
-    encoder = load(model, device, dtype, max_length, endpoint, revision)
+    encoder = load(model, device, dtype, max_length, endpoint, revision, mcls)
     names = [name.strip() for name in metrics.split(",")]
     console = Console()
     for judged in judged_sets:

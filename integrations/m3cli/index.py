@@ -14,6 +14,7 @@ from m3cli.options import (
     DtypeOption,
     EndpointOption,
     MaxLengthOption,
+    MclsOption,
     ModelOption,
     RevisionOption,
     load,
@@ -33,6 +34,7 @@ def index(
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_length: MaxLengthOption = None,
+    mcls: MclsOption = None,
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
@@ -43,7 +45,7 @@ def index(
         raise InvalidInput(f"{corpus} is empty")
     wanted = cast("list[Mode] | None", [m.strip() for m in modes.split(",")] if modes else None)
     with open_store(store, collection) as target:
-        text_index = TextIndex(load(model, device, dtype, max_length, endpoint, revision), target)
+        text_index = TextIndex(load(model, device, dtype, max_length, endpoint, revision, mcls), target)
         text_index.add(read_records(corpus), modes=wanted, total=total, show_progress=Console(stderr=True).is_terminal)
         held = f"{target.count()} in collection {collection!r} ({', '.join(target.modes)})"
     Console().print(f"{total} passages → {store}; {held}", markup=False, highlight=False, soft_wrap=True)

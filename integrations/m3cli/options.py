@@ -16,6 +16,9 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu, cuda:1, mps. Default: the best there is.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 MaxLengthOption = Annotated[int | None, typer.Option(help="Cut texts at so many tokens. Default: the model's limit.")]
+MclsOption = Annotated[
+    int | None, typer.Option(help="A CLS token before every so many tokens, such as 256, and their mean for dense.")
+]
 EndpointOption = Annotated[str | None, typer.Option(help="Address of a model hub or mirror.")]
 CollectionOption = Annotated[str, typer.Option(help="The collection's name in the store.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")]
@@ -32,9 +35,12 @@ def load(
     max_length: int | None = None,
     endpoint: str | None = None,
     revision: str | None = None,
+    mcls: int | None = None,
 ) -> M3Encoder:
     """The encoder that the options ask for."""
-    return M3Encoder(model, device=device, dtype=dtype, max_length=max_length, endpoint=endpoint, revision=revision)
+    return M3Encoder(
+        model, device=device, dtype=dtype, max_length=max_length, endpoint=endpoint, revision=revision, mcls=mcls
+    )
 
 
 def open_store(address: str, collection: str, *, new: bool = True) -> HybridStore:

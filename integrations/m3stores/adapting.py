@@ -82,7 +82,8 @@ def made_by(fingerprint: Fingerprint, *, model: str | None = None, **arguments: 
             f"the collection was made with a model in a directory called {name!r}: say where that is, with encoder= or "
             "--model"
         )
-    settings = {what: getattr(fingerprint, what) for what in ("revision", "max_length", "normalize", "instruction")}
+    kept = ("revision", "max_length", "normalize", "mcls", "instruction")
+    settings = {what: getattr(fingerprint, what) for what in kept}
     return shared_encoder(model=model or name, **(settings | arguments))
 
 

@@ -1,12 +1,26 @@
 """Backbones: packed token ids in, hidden states of those tokens out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
 
     from m3core.packing import Pack
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear layer on hidden states.
+
+    Attributes:
+        width: of what it gives.
+        apply: `(n, hidden)` in, `(n, width)` out, both where the backbone's hidden states are.
+    """
+
+    width: int
+    apply: Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 class Backbone(Protocol):
@@ -31,5 +45,14 @@ class Backbone(Protocol):
 
         Raises:
             OutOfMemory: the pack is too large for the device.
+        """
+        ...
+
+    def linear(self, weight: "torch.Tensor", bias: "torch.Tensor") -> Linear:
+        """A layer that runs as the backbone does, and computes in the dtype of its weight.
+
+        Args:
+            weight: `(width, hidden)`.
+            bias: `(width,)` in the same dtype.
         """
         ...

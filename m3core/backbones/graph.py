@@ -10,7 +10,9 @@ from m3core.weights import State
 
 
 def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
-    """The encoder. Its inputs are
+    """The encoder over packed tokens.
+
+    Its inputs, in this order:
 
     - `token_ids`: `(tokens,)` int64 of texts side by side.
     - `positions`: `(tokens,)` int64, as `Pack.positions` counts.
@@ -29,6 +31,13 @@ def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
     return ov.Model([builder.encoder(token_ids, positions, mask)], [token_ids, positions, mask])
 
 
+def linear_graph(weight: torch.Tensor, bias: torch.Tensor) -> ov.Model:
+    """A linear layer, `(n, k)` in and `(n, m)` out, by weight `(m, k)` and bias `(m,)`; all in float32."""
+    states = opset13.parameter([-1, weight.shape[1]], ov.Type.f32, "states")
+    product = opset13.matmul(states, opset13.constant(weight.numpy()), False, True)
+    return ov.Model([opset13.add(product, opset13.constant(bias[None].numpy()))], [states])
+
+
 class _Builder:
     def __init__(self, state: State, checkpoint: Checkpoint) -> None:
         self._state, self._checkpoint = state, checkpoint
@@ -38,7 +47,7 @@ class _Builder:
         states = self._add(
             self._rows("embeddings.word_embeddings", token_ids), self._rows("embeddings.position_embeddings", positions)
         )
-        kind = self._state["embeddings.token_type_embeddings.weight"][:1]  # all texts are of the first kind
+        kind = self._state["embeddings.token_type_embeddings.weight"][:1].float()  # all texts are of the first kind
         states = self._normalized(self._add(states, self._constant(kind)), "embeddings.LayerNorm")
         layer = 0
         while f"encoder.layer.{layer}.output.dense.weight" in self._state:

@@ -7,8 +7,9 @@ import openvino as ov
 import torch
 from openvino.properties import hint, inference_num_threads
 
+from m3core.backbones import Linear
 from m3core.backbones.engines import best_float
-from m3core.backbones.graph import encoder_graph
+from m3core.backbones.graph import encoder_graph, linear_graph
 from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint
 from m3core.output import FloatArray
@@ -47,15 +48,7 @@ class OpenVinoBackbone:
             state = int8_state(checkpoint) if dtype == "int8" else fused(load_state(checkpoint))
             self.vocabulary = len(state["embeddings.word_embeddings.weight"])
             group = _group(checkpoint.hidden_size) if dtype == "int8" else 0
-            settings = {
-                hint.performance_mode: hint.PerformanceMode.LATENCY,
-                hint.inference_precision: ov.Type.bf16 if other == "bfloat16" else ov.Type.f32,
-                hint.dynamic_quantization_group_size: group,
-                inference_num_threads: torch.get_num_threads(),
-                hint.enable_cpu_pinning: False,  # several encoders or processes would be put on the same cores
-            }
-            compiled = ov.Core().compile_model(encoder_graph(state, checkpoint), "CPU", settings)
-        self._request = compiled.create_infer_request()
+            self._request = _compiled(encoder_graph(state, checkpoint), self.dtype, group)
 
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
         """See `Backbone.forward`."""
@@ -67,6 +60,28 @@ class OpenVinoBackbone:
                 inputs = [piece.token_ids, positions[tokens], _mask(piece.lengths)]
                 states[tokens] = self._request.infer(inputs, share_outputs=True)[0]
         return torch.from_numpy(states)
+
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+        """See `Backbone.linear`. Not by torch, as its threads and OpenVINO's would wait for each other."""
+        request = _compiled(linear_graph(weight.float(), bias.float()), weight.dtype)
+
+        def apply(states: torch.Tensor) -> torch.Tensor:
+            made: FloatArray = request.infer([states.numpy()])[0]
+            return torch.from_numpy(made)
+
+        return Linear(len(bias), apply)
+
+
+def _compiled(model: ov.Model, dtype: torch.dtype, group: int = 0) -> ov.InferRequest:
+    """Args: what computes in `dtype`, and in int8 with so many activations to a scale where weights are int8."""
+    settings = {
+        hint.performance_mode: hint.PerformanceMode.LATENCY,
+        hint.inference_precision: ov.Type.bf16 if dtype == torch.bfloat16 else ov.Type.f32,
+        hint.dynamic_quantization_group_size: group,
+        hint.enable_cpu_pinning: False,  # several encoders or processes would be put on the same cores
+        inference_num_threads: torch.get_num_threads(),
+    }
+    return ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
 
 def _pieces(lengths: IntArray) -> Iterator[int]:

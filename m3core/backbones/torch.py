@@ -1,12 +1,15 @@
 """The PyTorch backbone: transformers' own XLM-R or BERT modules over packed tokens."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
+from m3core.backbones import Linear
 from m3core.backbones.attention import Segments
 from m3core.backbones.memory import out_of_memory_named
+from m3core.backbones.prepacked import PackedLinear, can_pack, pack_linears
 from m3core.checkpoint import Checkpoint
 from m3core.packing import IntArray, Pack
 from m3core.weights import load_body
@@ -24,6 +27,7 @@ class TorchBackbone:
         self.dtype: torch.dtype = model.dtype
         self.vocabulary: int = model.config.vocab_size
         self._model = model.eval()
+        pack_linears(self._model)
         self._checkpoint = checkpoint
         encoder: Any = model.encoder
         for layer in encoder.layer:  # in BERT and XLM-R alike
@@ -49,6 +53,16 @@ class TorchBackbone:
             ).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states[0]
+
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+        """See `Backbone.linear`."""
+        weight, bias = weight.to(self.device), bias.to(self.device)
+        layer = (
+            PackedLinear(weight, bias)
+            if can_pack(weight)
+            else partial(torch.nn.functional.linear, weight=weight, bias=bias)
+        )
+        return Linear(len(bias), lambda states: layer(states.to(weight.dtype)))
 
     def _row(self, values: IntArray) -> torch.Tensor:
         return torch.from_numpy(values)[None].to(self.device, non_blocking=True)

@@ -45,6 +45,15 @@ def test_the_fields_reach_the_encoder() -> None:
     assert (encoder.fingerprint.normalize, encoder.fingerprint.instruction) == (False, "query: ")
 
 
+def test_cls_tokens_within_long_texts(m3_dir: Path) -> None:
+    embeddings = M3Embeddings(model=str(m3_dir), mcls=4)
+    assert embeddings.encoder.fingerprint.mcls == 4
+    assert M3Embeddings.from_encoder(embeddings.encoder).mcls == 4
+    for bad in (True, "4"):
+        with pytest.raises(ValidationError):
+            M3Embeddings(mcls=bad)
+
+
 def test_every_field_of_loading_reaches_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict = {}
     monkeypatch.setattr("m3core.encoder.locate", lambda model, **given: asked.update(given) or locate(model, **given))

@@ -144,6 +144,7 @@ def test_what_changes_vectors_changes_the_key_of_a_pipelines_cache() -> None:
         {"normalize": False},
         {"dtype": "float32"},
         {"revision": "x"},
+        {"mcls": 256},
         {"query_instruction": "q"},
     ]
     keys = [str(M3Embedding("m3-mini", **change).to_dict()) for change in [{}, *changes]]

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m3cli.app import app
-from m3core import InvalidInput, M3Encoder, M3Error, TruncationWarning
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Error, TruncationWarning
 
 MINI = ["--model", "m3-mini"]
 
@@ -80,6 +80,15 @@ def test_search_uses_the_settings_that_the_index_was_made_with(folder: Path, tmp
     with pytest.warns(TruncationWarning):
         m3("index", folder, *store, "--modes", "dense", "--max-length", "32", *MINI)
     assert "24 passages, m3-mini" in m3("search", "教师", *store)
+
+
+@pytest.mark.filterwarnings("ignore::m3core.errors.M3Warning")
+def test_an_index_with_cls_tokens_within_texts(folder: Path, tmp_path: Path, m3_dir: Path) -> None:
+    store = ["--store", f"qdrant:{tmp_path / 'index'}", "--model", m3_dir]
+    m3("index", folder, *store, "--mcls", "16")
+    assert "24 passages" in m3("search", "教师", *store)
+    with pytest.raises(CollectionMismatch, match="mcls is 16 there and None here"):
+        m3("index", folder, *store)
 
 
 @pytest.mark.parametrize(

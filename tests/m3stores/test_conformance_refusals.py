@@ -150,6 +150,7 @@ def test_bad_records_are_refused(home, kept: HybridStore) -> None:
     [
         (fingerprint("another"), "model is 'random' there and 'another' here"),
         (fingerprint(max_length=64), "max_length is 512 there and 64 here"),
+        (fingerprint(mcls=256), "mcls is None there and 256 here"),
         (None, "of no known encoder"),
     ],
 )

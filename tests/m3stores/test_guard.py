@@ -156,6 +156,17 @@ def test_a_directory_of_somebody_elses_is_left_alone(tmp_path: Path, content: st
     assert (tmp_path / "test" / "precious").read_text() == "data"
 
 
+def test_a_fingerprint_written_without_a_setting_has_its_default(tmp_path: Path) -> None:
+    with QdrantStore("test", path=tmp_path) as store:
+        store.upsert(records(2), random_output(2))
+    noted = json.loads((tmp_path / "test" / "m3.json").read_text())
+    assert noted["fingerprint"].pop("mcls") is None
+    (tmp_path / "test" / "m3.json").write_text(json.dumps(noted))
+    with QdrantStore("test", path=tmp_path) as store:
+        assert store.search(random_output(1), k=1)
+        assert store.upsert(records(1, first=2), random_output(1))
+
+
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     with QdrantStore("test", path=tmp_path) as store:
         store.upsert(records(2), random_output(2))
