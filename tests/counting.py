@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from m3core.backbones.torch import TorchBackbone
-from m3core.packing import Pack
+from m3core.packing import Group, Pack
+from m3core.passes import ForwardPass
 
 
 @dataclass
@@ -23,14 +23,14 @@ class Passes:
 def counted_passes() -> Iterator[Passes]:
     """Counts the texts in each forward pass of any encoder meanwhile."""
     passes = Passes()
-    forward = TorchBackbone.forward
+    run = ForwardPass.run
 
-    def counting(self: TorchBackbone, pack: Pack, between: Callable[[], object]) -> object:
+    def counting(self: ForwardPass, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> object:
         passes.texts += len(pack.lengths)
-        return forward(self, pack, between)
+        return run(self, pack, groups, between)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TorchBackbone, "forward", counting)
+        patch.setattr(ForwardPass, "run", counting)
         yield passes
 
 

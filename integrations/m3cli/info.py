@@ -24,9 +24,10 @@ def info(
     located = locate(model, local_files_only=True)
     checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
 
-    from m3core.backbones.torch import choose_device, choose_dtype
+    from m3core.backbones.engines import choose_device, choose_dtype, choose_engine
 
     device = choose_device(None)
+    engine = choose_engine("auto", device, checkpoint)
     size = sum(p.stat().st_size for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt"))
     rows = {
         "model": f"{checkpoint.name} ({checkpoint.family}, {checkpoint.model_type})",
@@ -40,7 +41,7 @@ def info(
         "score weights": "dense {:g}, sparse {:g}, multi-vector {:g}".format(*checkpoint.score_weights),
         "languages": ", ".join(checkpoint.languages) or "not stated",
         "weights": f"{size / 1e6:.0f} MB" + (f", {checkpoint.quantization}" if checkpoint.quantization else ""),
-        "would run on": f"{device}, {str(choose_dtype('auto', device)).removeprefix('torch.')}",
+        "would run on": f"{device}, {engine}, {choose_dtype('auto', device, engine)}",
         "versions": ", ".join(f"{name} {version(name)}" for name in ("m3-retrieval", "torch", "transformers"))
         + f", Python {platform.python_version()}",
     }
