@@ -56,6 +56,7 @@ class M3Encoder:
         *,
         device: str | list[str] | tuple[str, ...] | None = None,
         dtype: str = "auto",
+        attention: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
         instruction: str | None = None,
@@ -74,6 +75,8 @@ class M3Encoder:
             device: such as `"cpu"`, `"cuda:1"`, `"mps"`; `None` takes the best there is. A list, as
                 `["cuda:0", "cuda:1"]`, loads the model on each, in processes of their own, which share the work.
             dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 where the device computes in it.
+            attention: the kernel: `"varlen"` (torch's own) or `"flash"` (the flash-attn package's) for CUDA from Ampere
+                on in half precision, `"padded"` for other accelerators, `"sdpa"` for CPUs; `"auto"` takes the best.
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
             instruction: put before each query, as some models want it; bge-m3, m3e and m3-mini want none.
@@ -97,6 +100,7 @@ class M3Encoder:
             "model": str(model),
             "device": list(device) if isinstance(device, list | tuple) else device,
             "dtype": dtype,
+            "attention": attention,
             "max_length": max_length,
             "normalize": normalize,
             "instruction": instruction,
@@ -122,7 +126,14 @@ class M3Encoder:
         if instruction is not None:
             check_text(instruction, "instruction")
         kept = VectorCache(cache) if isinstance(cache, str | Path) else cache
-        self._model = Model(checkpoint, device=device, dtype=dtype, normalize=normalize, batch_tokens=batch_tokens)
+        self._model = Model(
+            checkpoint,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            normalize=normalize,
+            batch_tokens=batch_tokens,
+        )
         self.modes: tuple[Mode, ...] = checkpoint.modes
         self.score_weights = checkpoint.score_weights
         self.fingerprint = Fingerprint(
@@ -153,6 +164,11 @@ class M3Encoder:
     def dtype(self) -> str:
         """What it computes in."""
         return str(self._model.traits[0].dtype)
+
+    @property
+    def attention(self) -> str:
+        """The kernel that attends."""
+        return str(self._model.traits[0].attention)
 
     @property
     def cache(self) -> VectorCache | None:

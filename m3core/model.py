@@ -52,6 +52,7 @@ class Model:
         *,
         device: str | list[str] | tuple[str, ...] | None,
         dtype: str,
+        attention: str,
         normalize: bool | None,
         batch_tokens: int | None,
     ) -> None:
@@ -59,7 +60,7 @@ class Model:
         from m3core.passes import ForwardPass, Source
 
         self.tokenizer = M3Tokenizer.from_directory(checkpoint.path)  # before the weights, which take longer
-        source = Source(checkpoint, self.tokenizer.special_ids, dtype, normalize)
+        source = Source(checkpoint, self.tokenizer.special_ids, dtype, attention, normalize)
         if isinstance(device, list | tuple):
             from m3core.workers import start_workers
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from m3core.backbones import Backbone
+from m3core.backbones.kernels import choose_kernel
 from m3core.backbones.torch import TorchBackbone, choose_device, choose_dtype
 from m3core.checkpoint import Checkpoint
 from m3core.heads import Heads
@@ -21,12 +22,14 @@ class Source:
         checkpoint: the model.
         special_ids: the tokenizer's ids that never count lexically.
         dtype: as of `M3Encoder`.
+        attention: as of `M3Encoder`.
         normalize: as of `M3Encoder`.
     """
 
     checkpoint: Checkpoint
     special_ids: frozenset[int]
     dtype: str
+    attention: str
     normalize: bool | None
 
 
@@ -37,6 +40,7 @@ class Traits:
     Attributes:
         device: where it runs.
         dtype: what it computes in.
+        attention: the kernel that attends.
         normalize: whether dense vectors get unit length.
         multivector_dim: width of a multi-vector's rows, or `None`.
         vocabulary: how many tokens it knows.
@@ -45,6 +49,7 @@ class Traits:
 
     device: str
     dtype: str
+    attention: str
     normalize: bool
     multivector_dim: int | None
     vocabulary: int
@@ -64,12 +69,15 @@ class ForwardPass:
     def load(cls, source: Source, device: str | None) -> "ForwardPass":
         """Loads a model. Raises as `M3Encoder` does."""
         target = choose_device(device)
-        body = load_body(source.checkpoint, choose_dtype(source.dtype, target), target)
-        backbone = TorchBackbone(body, source.checkpoint)
+        dtype = choose_dtype(source.dtype, target)
+        kernel = choose_kernel(source.attention, target, dtype, source.checkpoint.head_dim)
+        body = load_body(source.checkpoint, dtype, target)
+        backbone = TorchBackbone(body, source.checkpoint, kernel)
         heads = load_heads(source.checkpoint, backbone, source.special_ids, source.normalize)
         traits = Traits(
             device=str(backbone.device),
             dtype=str(backbone.dtype).removeprefix("torch."),
+            attention=kernel,
             normalize=heads.normalize,
             multivector_dim=None if heads.multivector is None else len(heads.multivector[1]),
             vocabulary=body.config.vocab_size,

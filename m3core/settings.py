@@ -33,6 +33,7 @@ class EncoderSettings(BaseModel):
         "Also read from M3_DEVICE.",
     )
     dtype: str = Field(default="auto", description="'auto', 'float32' or 'bfloat16'.")
+    attention: str = Field(default="auto", description="The kernel: 'auto', 'varlen', 'flash', 'padded' or 'sdpa'.")
     max_length: int | None = Field(
         default=None, description="Cut texts at this many tokens; None is the model's limit."
     )
@@ -80,6 +81,7 @@ class EncoderSettings(BaseModel):
             model=self.model_name,
             device=self.device,
             dtype=self.dtype,
+            attention=self.attention,
             max_length=self.max_length,
             normalize=self.normalize,
             instruction=self.query_instruction,

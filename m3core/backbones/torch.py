@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from m3core.backbones.attention import Segments
+from m3core.backbones.kernels import attend_with
 from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput
@@ -19,12 +19,12 @@ _SMALL = 1024  # tokens, below which a layer takes a card no longer than it take
 class TorchBackbone:
     """Runs a transformers model, loaded with the `m3_packed` attention, over packs."""
 
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
-        """Takes a model that is already on its device and in its dtype."""
+    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint, kernel: str) -> None:
+        """Takes a model that is already on its device and in its dtype, and the attention kernel to use."""
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self._model = model.eval()
-        self._checkpoint = checkpoint
+        self._checkpoint, self._kernel = checkpoint, kernel
         encoder: Any = model.encoder
         for layer in encoder.layer:  # in BERT and XLM-R alike
             layer.register_forward_pre_hook(_call_between, with_kwargs=True)
@@ -37,14 +37,12 @@ class TorchBackbone:
                 torch.cuda.synchronize(self.device)  # all layers would be queued at once, and nothing get in between
             between()
 
-        checkpoint = self._checkpoint
-        positions = position_ids(pack, checkpoint.position_padding)
+        positions = position_ids(pack, self._checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
-            segments = Segments.of(pack, self.device, self.dtype, checkpoint.head_dim)
             states = self._model(
                 input_ids=self._row(pack.token_ids),
                 position_ids=self._row(positions),
-                segments=segments,
+                attend=attend_with(self._kernel, pack, self.device),
                 between=keep_pace,
             ).last_hidden_state
         assert isinstance(states, torch.Tensor)
