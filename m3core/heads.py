@@ -4,17 +4,18 @@ Semantics are FlagEmbedding's (BGE-M3, arXiv 2402.03216, section 3.2), computed 
 without a tensor of the vocabulary's size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.functional import linear, normalize
 
 from m3core.backbones.memory import out_of_memory_named
+from m3core.backbones.transfer import download, upload
 from m3core.output import FloatArray, SparseVector
-from m3core.packing import Group, Pack, PackOutput
+from m3core.packing import Group, IntArray, Pack, PackOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,62 +38,87 @@ class Heads:
 
     @out_of_memory_named()
     @torch.inference_mode()
-    def apply(self, states: torch.Tensor, pack: Pack, groups: Sequence[Group]) -> list[PackOutput]:
-        """What each group of a pack's texts wants, from the hidden states `(tokens, hidden)` of the pack.
+    def apply(self, states: torch.Tensor, pack: Pack, groups: Sequence[Group]) -> Callable[[], list[PackOutput]]:
+        """Makes what each group of a pack's texts wants, from the hidden states `(tokens, hidden)` of the pack.
+
+        A representation is made of all the texts that want it together, and comes from the device in one copy.
+
+        Returns:
+            What waits until all of it is there, and gives it.
 
         Raises:
-            OutOfMemory: the pack is too large for the device.
+            OutOfMemory: the pack is too large for the device; also when waiting.
         """
-        outputs = []
-        text = token = 0
-        for group in groups:
-            lengths = pack.lengths[text : text + group.texts]
-            text, first, token = text + group.texts, token, token + int(lengths.sum())
-            outputs.append(self._apply(states[first:token], Pack(pack.token_ids[first:token], lengths), group))
-        return outputs
+        parts = pack.split([group.texts for group in groups])
+        pieces = states.split([len(part.token_ids) for part in parts])
+        makers = {"dense": self._dense, "weights": self._token_weights, "multivector": self._multivectors}
+        made: list[tuple[str, list[int]]] = []
+        tensors: list[torch.Tensor] = []
+        for what, make in makers.items():
+            wanted = [i for i, group in enumerate(groups) if _wants(group, what)]
+            if wanted:
+                every = len(wanted) == len(groups)
+                lengths = pack.lengths if every else np.concatenate([parts[i].lengths for i in wanted])
+                tensors.append(make(states if every else torch.cat([pieces[i] for i in wanted]), lengths))
+                made.append((what, wanted))
+        return partial(self._outputs, groups, parts, made, download(tensors))
 
-    def _apply(self, states: torch.Tensor, pack: Pack, group: Group) -> PackOutput:
-        wants, ids, lengths = group.wants, pack.token_ids, pack.lengths
-        weights = self._token_weights(states, ids) if {"sparse", "weights"} & set(wants) else None
-        return PackOutput(
-            self._dense(states, pack) if "dense" in wants else None,
-            lexical_vectors(ids, weights, lengths) if weights is not None and "sparse" in wants else None,
-            self._multivectors(states, pack) if "multivector" in wants else None,
-            _split(weights, lengths) if weights is not None and "weights" in wants else None,
-        )
+    def _outputs(
+        self,
+        groups: Sequence[Group],
+        parts: Sequence[Pack],
+        made: Sequence[tuple[str, list[int]]],
+        arrived: Callable[[], list[FloatArray]],
+    ) -> list[PackOutput]:
+        """What each group gets of what was made, each time for those groups that are named with it."""
+        rows: list[dict[str, FloatArray]] = [{} for _ in groups]
+        for (what, wanted), array in zip(made, arrived(), strict=True):
+            sizes = [len(parts[i].lengths if what == "dense" else parts[i].token_ids) for i in wanted]
+            for i, own in zip(wanted, np.split(array, np.cumsum(sizes)[:-1]), strict=True):
+                rows[i][what] = own
+        return [self._output(group, part, own) for group, part, own in zip(groups, parts, rows, strict=True)]
 
-    def _token_weights(self, states: torch.Tensor, token_ids: npt.NDArray[np.int64]) -> FloatArray:
-        """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, 0 for special tokens."""
-        assert self.sparse is not None
-        weights: FloatArray = linear(states.float(), *self.sparse).relu()[:, 0].cpu().numpy()
-        weights[np.isin(token_ids, list(self.special_ids))] = 0.0
-        return weights
+    def _output(self, group: Group, pack: Pack, rows: dict[str, FloatArray]) -> PackOutput:
+        ends = np.cumsum(pack.lengths)[:-1]
+        sparse = multivector = weights = None
+        if "weights" in rows:
+            kept = np.where(np.isin(pack.token_ids, list(self.special_ids)), np.float32(0), rows["weights"])
+            sparse = lexical_vectors(pack.token_ids, kept, pack.lengths) if "sparse" in group.wants else None
+            weights = np.split(kept, ends) if "weights" in group.wants else None
+        if "multivector" in rows:
+            multivector = [text[1:] for text in np.split(rows["multivector"], ends)]  # <s> has no row, </s> has one
+        return PackOutput(rows.get("dense"), sparse, multivector, weights)
 
-    def _dense(self, states: torch.Tensor, pack: Pack) -> FloatArray:
+    def _dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """`(n, hidden)` float32."""
         if self.pooling == "cls":
-            pooled = states[torch.from_numpy(pack.starts).to(states.device)].float()
+            pooled = states[upload(np.cumsum(lengths) - lengths, states.device)].float()
         else:
-            pooled = torch.stack([text.mean(0) for text in states.float().split(pack.lengths.tolist())])
-        vectors: FloatArray = (normalize(pooled, dim=-1) if self.normalize else pooled).cpu().numpy()
-        return vectors
+            texts = upload(np.repeat(np.arange(len(lengths)), lengths), states.device)
+            sums = torch.zeros(len(lengths), states.shape[1], device=states.device)
+            pooled = sums.index_add_(0, texts, states.float()) / upload(lengths, states.device)[:, None]
+        return normalize(pooled, dim=-1) if self.normalize else pooled
 
-    def _multivectors(self, states: torch.Tensor, pack: Pack) -> list[FloatArray]:
+    def _token_weights(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, also for special tokens."""
+        assert self.sparse is not None
+        return linear(states.float(), *self.sparse).relu()[:, 0]
+
+    def _multivectors(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """`(tokens, d)` of unit length.
+
+        In float16 if they come from an accelerator that computes in half precision: half as much to bring down.
+        """
         assert self.multivector is not None
-        keep = np.ones(len(pack.token_ids), dtype=bool)
-        keep[pack.starts] = False  # <s> has no row, </s> has one
-        kept = states[torch.from_numpy(np.flatnonzero(keep)).to(states.device)]
-        rows = normalize(linear(kept, *self.multivector).float(), dim=-1).cpu().numpy()
-        return _split(rows, pack.lengths - 1)
+        rows = normalize(linear(states, *self.multivector).float(), dim=-1)
+        return rows if states.device.type == "cpu" or states.dtype == torch.float32 else rows.half()
 
 
-def _split(rows: FloatArray, lengths: npt.NDArray[np.int64]) -> list[FloatArray]:
-    """Each text's rows, in an array of its own: a view would keep those of all other calls in the pack."""
-    return [part.copy() for part in np.split(rows, np.cumsum(lengths)[:-1])]
+def _wants(group: Group, what: str) -> bool:
+    return what in group.wants or (what == "weights" and "sparse" in group.wants)
 
 
-def lexical_vectors(
-    token_ids: npt.NDArray[np.int64], weights: FloatArray, lengths: npt.NDArray[np.int64]
-) -> list[SparseVector]:
+def lexical_vectors(token_ids: IntArray, weights: FloatArray, lengths: IntArray) -> list[SparseVector]:
     """The largest weight of each distinct token of each text; tokens without a positive weight are left out.
 
     Args:
@@ -112,6 +138,6 @@ def lexical_vectors(
     values = np.maximum.reduceat(weights, first) if len(first) else weights
     cuts = np.searchsorted(text[first], np.arange(1, len(lengths)))
     return [
-        SparseVector(i.copy(), v.copy())  # not views, as in `_split`
+        SparseVector(i.copy(), v.copy())  # a view would keep those of all other calls in the pack
         for i, v in zip(np.split(ids[first].astype(np.int32), cuts), np.split(values, cuts), strict=True)
     ]

@@ -118,7 +118,7 @@ class Model:
                 if made.sparse is not None:
                     sparse[member] = made.sparse[row]
                 if made.multivector is not None:
-                    multivector[member] = made.multivector[row]
+                    multivector[member] = made.multivector[row].astype(np.float32)  # a copy
             advance(len(share.members))
 
         self.scheduler.run(job, fill)

@@ -32,6 +32,13 @@ class Pack:
         """The pack of texts, given by their token ids."""
         return cls(np.concatenate(texts), np.array([len(text) for text in texts], dtype=np.int64))
 
+    def split(self, texts: Sequence[int]) -> list["Pack"]:
+        """Parts of so many neighbours each, all together."""
+        ends = np.cumsum(texts)[:-1]
+        tokens = np.cumsum([lengths.sum() for lengths in np.split(self.lengths, ends)])[:-1]
+        parts = zip(np.split(self.token_ids, tokens), np.split(self.lengths, ends), strict=True)
+        return [Pack(token_ids, lengths) for token_ids, lengths in parts]
+
     @cached_property
     def starts(self) -> IntArray:
         """`(n,)` where each text begins."""
@@ -53,7 +60,10 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class PackOutput:
-    """What was made of a group of texts, in their order; what was not asked for is `None`."""
+    """What was made of a group of texts, in their order; what was not asked for is `None`.
+
+    Copy what you keep: arrays can be views of what was made of the whole pack, and multi-vectors in half precision.
+    """
 
     dense: FloatArray | None
     sparse: list[SparseVector] | None

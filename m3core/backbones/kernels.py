@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from m3core.backbones.transfer import upload
 from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
 
@@ -111,7 +112,7 @@ class Offsets:
     def of(cls, pack: Pack, device: torch.device, kernel: str) -> "Offsets":
         """For a pack."""
         offsets = np.append(pack.starts, len(pack.token_ids)).astype(np.int32)
-        return cls(kernel, torch.from_numpy(offsets).to(device, non_blocking=True), int(pack.lengths.max()))
+        return cls(kernel, upload(offsets, device), int(pack.lengths.max()))
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
@@ -195,8 +196,8 @@ class Padded:
         gather = np.repeat(pack.starts[order], widths) + np.minimum(place, np.repeat(lengths, widths) - 1)
         scatter = np.empty(len(pack.token_ids), dtype=np.int64)
         scatter[gather[real]] = np.flatnonzero(real)
-        up = [torch.from_numpy(array).to(device, non_blocking=True) for array in (gather, scatter, real)]
-        return cls(blocks, up[0], up[1], None if real.all() else up[2])
+        mask = None if real.all() else upload(real, device)
+        return cls(blocks, upload(gather, device), upload(scatter, device), mask)
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None

@@ -7,7 +7,7 @@ import torch
 
 from m3core.errors import OutOfMemory
 
-_WORDS = ("not enough memory", "can't allocate memory", "out of memory")  # the CPU's, and MPS's
+_WORDS = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")  # a CPU's, MPS's, cuBLAS's
 
 
 @contextmanager

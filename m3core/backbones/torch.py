@@ -9,11 +9,10 @@ from transformers import PreTrainedModel
 
 from m3core.backbones.kernels import attend_with
 from m3core.backbones.memory import out_of_memory_named
+from m3core.backbones.transfer import upload
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput
 from m3core.packing import IntArray, Pack
-
-_SMALL = 1024  # tokens, below which a layer takes a card no longer than it takes us to ask for it
 
 
 class TorchBackbone:
@@ -30,26 +29,18 @@ class TorchBackbone:
             layer.register_forward_pre_hook(_call_between, with_kwargs=True)
 
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
-        """See `Backbone.forward`."""
-
-        def keep_pace() -> None:
-            if self.device.type == "cuda" and len(pack.token_ids) > _SMALL:
-                torch.cuda.synchronize(self.device)  # all layers would be queued at once, and nothing get in between
-            between()
-
+        """See `Backbone.forward`. On an accelerator all layers are under way when it returns, and none need be done."""
         positions = position_ids(pack, self._checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
+            rows = upload(np.stack([pack.token_ids, positions]), self.device)
             states = self._model(
-                input_ids=self._row(pack.token_ids),
-                position_ids=self._row(positions),
+                input_ids=rows[:1],
+                position_ids=rows[1:],
                 attend=attend_with(self._kernel, pack, self.device),
-                between=keep_pace,
+                between=between,
             ).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states[0]
-
-    def _row(self, values: IntArray) -> torch.Tensor:
-        return torch.from_numpy(values)[None].to(self.device, non_blocking=True)
 
 
 def _call_between(layer: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:

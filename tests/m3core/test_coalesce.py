@@ -378,7 +378,7 @@ async def test_a_cancelled_task_takes_its_texts_back(m3_dir) -> None:
         del first, task, tasks
         assert len(await encoder.aencode_documents(["a"])) == 1
         assert passes.packs.qsize() < 3
-        assert left_behind() == []
+        assert await asyncio.to_thread(left_behind) == []  # the loop, too, lets go of what was cancelled
 
 
 @pytest.fixture
