@@ -15,7 +15,7 @@ from torch.nn.functional import linear, normalize
 from m3core.backbones.memory import out_of_memory_named
 from m3core.backbones.transfer import download, upload
 from m3core.output import FloatArray, SparseVector
-from m3core.packing import Group, IntArray, Pack, PackOutput
+from m3core.packing import Group, IntArray, Pack, PackOutput, cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +74,18 @@ class Heads:
         rows: list[dict[str, FloatArray]] = [{} for _ in groups]
         for (what, wanted), array in zip(made, arrived(), strict=True):
             sizes = [len(parts[i].lengths if what == "dense" else parts[i].token_ids) for i in wanted]
-            for i, own in zip(wanted, np.split(array, np.cumsum(sizes)[:-1]), strict=True):
+            for i, own in zip(wanted, cut(array, sizes), strict=True):
                 rows[i][what] = own
         return [self._output(group, part, own) for group, part, own in zip(groups, parts, rows, strict=True)]
 
     def _output(self, group: Group, pack: Pack, rows: dict[str, FloatArray]) -> PackOutput:
-        ends = np.cumsum(pack.lengths)[:-1]
         sparse = multivector = weights = None
         if "weights" in rows:
             kept = np.where(np.isin(pack.token_ids, list(self.special_ids)), np.float32(0), rows["weights"])
             sparse = lexical_vectors(pack.token_ids, kept, pack.lengths) if "sparse" in group.wants else None
-            weights = np.split(kept, ends) if "weights" in group.wants else None
+            weights = cut(kept, pack.lengths) if "weights" in group.wants else None
         if "multivector" in rows:
-            multivector = [text[1:] for text in np.split(rows["multivector"], ends)]  # <s> has no row, </s> has one
+            multivector = [text[1:] for text in cut(rows["multivector"], pack.lengths)]  # <s> has no row, </s> has one
         return PackOutput(rows.get("dense"), sparse, multivector, weights)
 
     def _dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
@@ -136,8 +135,8 @@ def lexical_vectors(token_ids: IntArray, weights: FloatArray, lengths: IntArray)
     text, ids, weights = text[order], ids[order], weights[order]
     first = np.flatnonzero(np.diff(text, prepend=-1) | np.diff(ids, prepend=-1))
     values = np.maximum.reduceat(weights, first) if len(first) else weights
-    cuts = np.searchsorted(text[first], np.arange(1, len(lengths)))
+    kept = np.bincount(text[first], minlength=len(lengths))
     return [
         SparseVector(i.copy(), v.copy())  # a view would keep those of all other calls in the pack
-        for i, v in zip(np.split(ids[first].astype(np.int32), cuts), np.split(values, cuts), strict=True)
+        for i, v in zip(cut(ids[first].astype(np.int32), kept), cut(values, kept), strict=True)
     ]

@@ -3,16 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from m3core.output import FloatArray, Mode, SparseVector
 
+Number = TypeVar("Number", bound=np.generic)
 IntArray = npt.NDArray[np.int64]
 Want = Mode | Literal["weights"]
 """What can be made of a text: its representations, or the lexical weight of each of its tokens."""
+
+
+def cut(rows: npt.NDArray[Number], lengths: npt.ArrayLike) -> list[npt.NDArray[Number]]:
+    """An array's rows in parts of these lengths, one after the other; views."""
+    ends = np.cumsum(lengths).tolist()
+    return [rows[start:end] for start, end in pairwise([0, *ends])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +42,9 @@ class Pack:
 
     def split(self, texts: Sequence[int]) -> list["Pack"]:
         """Parts of so many neighbours each, all together."""
-        ends = np.cumsum(texts)[:-1]
-        tokens = np.cumsum([lengths.sum() for lengths in np.split(self.lengths, ends)])[:-1]
-        parts = zip(np.split(self.token_ids, tokens), np.split(self.lengths, ends), strict=True)
-        return [Pack(token_ids, lengths) for token_ids, lengths in parts]
+        lengths = cut(self.lengths, texts)
+        token_ids = cut(self.token_ids, [part.sum() for part in lengths])
+        return [Pack(*part) for part in zip(token_ids, lengths, strict=True)]
 
     @cached_property
     def starts(self) -> IntArray:

@@ -184,12 +184,12 @@ class M3Tokenizer:
         token_ids: list[IntArray] = []
         tokens = unknown = truncated = longest = 0
         for content in contents:
-            ids = np.array(content, dtype=np.int64)
-            tokens += len(ids)
-            unknown += int(np.isin(ids, self._unknown_ids).sum())
-            longest = max(longest, len(ids) + 2)
-            truncated += len(ids) > room
-            token_ids.append(np.concatenate([[self._first], ids[:room], [self._last]]))
+            length = len(content)
+            tokens += length
+            unknown += sum(map(content.count, self._unknown_ids))
+            longest = max(longest, length + 2)
+            truncated += length > room
+            token_ids.append(np.array([self._first, *content[:room], self._last], dtype=np.int64))
         return TokenizedTexts(token_ids, TextCounts(len(token_ids), tokens, unknown, truncated, longest))
 
 
