@@ -36,8 +36,8 @@ class M3Encoder:
 
     Threads and tasks of asyncio may share an encoder: what they ask for at the same time goes through the model
     together, in whatever modes. Queries go first: one that comes while documents are under way waits for one layer of
-    the model only. What else is in a pack changes nothing but rounding: texts lie side by side without padding, and
-    attend to themselves only.
+    the model only, and on an accelerator for two packs at most. What else is in a pack changes nothing but rounding:
+    texts lie side by side without padding, and attend to themselves only.
 
     It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets
     go of the model's memory; so does the collection of an encoder that nobody uses any more.
@@ -57,6 +57,7 @@ class M3Encoder:
         device: str | list[str] | tuple[str, ...] | None = None,
         dtype: str = "auto",
         engine: str = "auto",
+        attention: str = "auto",
         max_length: int | None = None,
         normalize: bool | None = None,
         mcls: int | None = None,
@@ -80,6 +81,8 @@ class M3Encoder:
                 cosine 0.999). The first start with it writes `int8.safetensors` beside the model.
             engine: what runs the model: `"torch"`, `"openvino"` (CPUs; the extra `openvino`), or `"auto"`: OpenVINO on
                 an x86-64 CPU where it is installed, else torch.
+            attention: the kernel: `"varlen"` (torch's own) or `"flash"` (the flash-attn package's) for CUDA from Ampere
+                on in half precision, `"padded"` for other accelerators, `"sdpa"` for CPUs; `"auto"` takes the best.
             max_length: cut texts at this many tokens, special ones included; `None` takes the model's own limit.
             normalize: whether dense vectors get unit length; `None` does as the model says (bge-m3 yes, m3e no).
             mcls: put a CLS token before every so many tokens of a text, 256 in the paper, and take the mean of all for
@@ -109,6 +112,7 @@ class M3Encoder:
             "device": list(device) if isinstance(device, list | tuple) else device,
             "dtype": dtype,
             "engine": engine,
+            "attention": attention,
             "max_length": max_length,
             "normalize": normalize,
             "mcls": mcls,
@@ -141,6 +145,7 @@ class M3Encoder:
             device=device,
             engine=engine,
             dtype=dtype,
+            attention=attention,
             normalize=normalize,
             mcls=mcls,
             batch_tokens=batch_tokens,
@@ -181,6 +186,11 @@ class M3Encoder:
     def dtype(self) -> str:
         """What it computes in."""
         return str(self._model.traits[0].dtype)
+
+    @property
+    def attention(self) -> str:
+        """The kernel that attends."""
+        return str(self._model.traits[0].attention)
 
     @property
     def cache(self) -> VectorCache | None:

@@ -4,18 +4,19 @@ Semantics are FlagEmbedding's (BGE-M3, arXiv 2402.03216, section 3.2), computed 
 without a tensor of the vocabulary's size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.functional import normalize
 
 from m3core.backbones import Linear
 from m3core.backbones.memory import out_of_memory_named
+from m3core.backbones.transfer import download, upload
 from m3core.output import FloatArray, SparseVector
-from m3core.packing import Group, IntArray, Pack, PackOutput
+from m3core.packing import Group, IntArray, Pack, PackOutput, cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,79 +42,116 @@ class Heads:
 
     @out_of_memory_named()
     @torch.inference_mode()
-    def apply(self, states: torch.Tensor, pack: Pack, groups: Sequence[Group]) -> list[PackOutput]:
-        """What each group of a pack's texts wants, from the hidden states `(tokens, hidden)` of the pack.
+    def apply(self, states: torch.Tensor, pack: Pack, groups: Sequence[Group]) -> Callable[[], list[PackOutput]]:
+        """Makes what each group of a pack's texts wants, from the hidden states `(tokens, hidden)` of the pack.
+
+        A representation is made of all the texts that want it together, and comes from the device in one copy.
+
+        Returns:
+            What waits until all of it is there, and gives it.
 
         Raises:
-            OutOfMemory: the pack is too large for the device.
+            OutOfMemory: the pack is too large for the device; also when waiting.
         """
         parts = pack.split([group.texts for group in groups])
-        return [self._apply(states[rows], part, group) for (rows, part), group in zip(parts, groups, strict=True)]
+        pieces = states.split([len(part.token_ids) for part in parts])
+        makers = {"dense": self._dense, "weights": self._token_weights, "multivector": self._multivectors}
+        made: list[tuple[str, list[int]]] = []
+        tensors: list[torch.Tensor] = []
+        for what, make in makers.items():
+            wanted = [i for i, group in enumerate(groups) if _wants(group, what)]
+            if wanted:
+                every = len(wanted) == len(groups)
+                lengths = pack.lengths if every else np.concatenate([parts[i].lengths for i in wanted])
+                tensors.append(make(states if every else torch.cat([pieces[i] for i in wanted]), lengths))
+                made.append((what, wanted))
+        return partial(self._outputs, groups, parts, made, download(tensors))
 
-    def _apply(self, states: torch.Tensor, pack: Pack, group: Group) -> PackOutput:
-        wants, ids = group.wants, pack.token_ids
-        weights = self._token_weights(states, ids) if {"sparse", "weights"} & set(wants) else None
-        return PackOutput(
-            self._dense(states, pack) if "dense" in wants else None,
-            lexical_vectors(ids, weights, pack.lengths) if weights is not None and "sparse" in wants else None,
-            self._multivectors(states, pack) if "multivector" in wants else None,
-            self._own_weights(weights, pack) if weights is not None and "weights" in wants else None,
-        )
+    def _outputs(
+        self,
+        groups: Sequence[Group],
+        parts: Sequence[Pack],
+        made: Sequence[tuple[str, list[int]]],
+        arrived: Callable[[], list[FloatArray]],
+    ) -> list[PackOutput]:
+        """What each group gets of what was made, each time for those groups that are named with it."""
+        rows: list[dict[str, FloatArray]] = [{} for _ in groups]
+        for (what, wanted), array in zip(made, arrived(), strict=True):
+            sizes = [len(parts[i].lengths if what == "dense" else parts[i].token_ids) for i in wanted]
+            for i, own in zip(wanted, cut(array, sizes), strict=True):
+                rows[i][what] = own
+        return [self._output(group, part, own) for group, part, own in zip(groups, parts, rows, strict=True)]
 
-    def _cls(self, pack: Pack) -> tuple[IntArray, IntArray]:
+    def _output(self, group: Group, pack: Pack, rows: dict[str, FloatArray]) -> PackOutput:
+        sparse = multivector = weights = None
+        if "weights" in rows:
+            kept = np.where(np.isin(pack.token_ids, list(self.special_ids)), np.float32(0), rows["weights"])
+            sparse = lexical_vectors(pack.token_ids, kept, pack.lengths) if "sparse" in group.wants else None
+            weights = self._without_cls(kept, pack.lengths) if "weights" in group.wants else None
+        if "multivector" in rows:
+            multivector = self._without_cls(rows["multivector"], pack.lengths)  # </s> has a row
+        return PackOutput(rows.get("dense"), sparse, multivector, weights)
+
+    def _cls(self, lengths: IntArray) -> tuple[IntArray, IntArray]:
         """Where CLS tokens are, in the order of the texts, and how many each text has.
 
         Counted as in `TokenizedTexts`, not looked up by their id, which a text can spell out itself.
         """
+        starts = np.cumsum(lengths) - lengths
         if self.mcls is None:
-            return pack.starts, np.ones_like(pack.lengths)
+            return starts, np.ones_like(lengths)
         step = self.mcls + 1
-        counts = 1 + (pack.lengths - 2) // step
+        counts = 1 + (lengths - 2) // step
         nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(pack.starts, counts) + nth * step, counts
+        return np.repeat(starts, counts) + nth * step, counts
 
-    def _kept(self, pack: Pack) -> tuple[IntArray, IntArray]:
-        """Where all other tokens are, `</s>` too, and how many each text has."""
-        places, counts = self._cls(pack)
-        return np.delete(np.arange(len(pack.token_ids)), places), pack.lengths - counts
+    def _without_cls(self, rows: FloatArray, lengths: IntArray) -> list[FloatArray]:
+        """The rows of each text's other tokens."""
+        if self.mcls is None:
+            return [text[1:] for text in cut(rows, lengths)]
+        places, counts = self._cls(lengths)
+        return cut(np.delete(rows, places, axis=0), lengths - counts)
 
-    def _token_weights(self, states: torch.Tensor, token_ids: npt.NDArray[np.int64]) -> FloatArray:
-        """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, 0 for special tokens."""
-        assert self.sparse is not None
-        weights: FloatArray = self.sparse.apply(states).relu()[:, 0].cpu().numpy()
-        weights[np.isin(token_ids, list(self.special_ids))] = 0.0
-        return weights
-
-    def _own_weights(self, weights: FloatArray, pack: Pack) -> list[FloatArray]:
-        kept, lengths = self._kept(pack)
-        return _split(weights[kept], lengths)
-
-    def _dense(self, states: torch.Tensor, pack: Pack) -> FloatArray:
+    def _dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """`(n, hidden)` float32."""
+        pooled = states
         if self.pooling == "cls":
-            places, counts = self._cls(pack)
-            pooled = states.index_select(0, torch.from_numpy(places).to(states.device)).float()
-            if len(places) > len(counts):
-                pooled = torch.stack([text.mean(0) for text in pooled.split(counts.tolist())])
-        else:
-            pooled = torch.stack([text.mean(0) for text in states.float().split(pack.lengths.tolist())])
-        vectors: FloatArray = (normalize(pooled, dim=-1) if self.normalize else pooled).cpu().numpy()
-        return vectors
+            places, lengths = self._cls(lengths)
+            pooled = states.index_select(0, upload(places, states.device))
+        pooled = _means(pooled.float(), lengths)
+        return normalize(pooled, dim=-1) if self.normalize else pooled
 
-    def _multivectors(self, states: torch.Tensor, pack: Pack) -> list[FloatArray]:
+    def _token_weights(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, also for special tokens."""
+        assert self.sparse is not None
+        return self.sparse.apply(states).relu()[:, 0]
+
+    def _multivectors(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+        """`(tokens, d)` of unit length.
+
+        In float16 if they come from an accelerator that computes in half precision: half as much to bring down.
+        """
         assert self.multivector is not None
-        kept, lengths = self._kept(pack)  # <s> has no row, </s> has one
-        rows = self.multivector.apply(states.index_select(0, torch.from_numpy(kept).to(states.device))).float()
-        return _split(normalize(rows, dim=-1).cpu().numpy(), lengths)
+        rows = normalize(self.multivector.apply(states).float(), dim=-1)
+        return rows if states.device.type == "cpu" or states.dtype == torch.float32 else rows.half()
 
 
-def _split(rows: FloatArray, lengths: npt.NDArray[np.int64]) -> list[FloatArray]:
-    """Each text's rows, in an array of its own: a view would keep those of all other calls in the pack."""
-    return [part.copy() for part in np.split(rows, np.cumsum(lengths)[:-1])]
+def _means(rows: torch.Tensor, counts: IntArray) -> torch.Tensor:
+    """The mean of so many neighbouring rows each, `(n, width)`."""
+    if len(counts) == len(rows):
+        return rows
+    if len(counts) == 1:
+        return rows.mean(0, keepdim=True)
+    which = upload(np.repeat(np.arange(len(counts)), counts), rows.device)
+    sums = torch.zeros(len(counts), rows.shape[1], device=rows.device).index_add_(0, which, rows)
+    return sums / upload(counts, rows.device)[:, None]
 
 
-def lexical_vectors(
-    token_ids: npt.NDArray[np.int64], weights: FloatArray, lengths: npt.NDArray[np.int64]
-) -> list[SparseVector]:
+def _wants(group: Group, what: str) -> bool:
+    return what in group.wants or (what == "weights" and "sparse" in group.wants)
+
+
+def lexical_vectors(token_ids: IntArray, weights: FloatArray, lengths: IntArray) -> list[SparseVector]:
     """The largest weight of each distinct token of each text; tokens without a positive weight are left out.
 
     Args:
@@ -131,8 +169,8 @@ def lexical_vectors(
     text, ids, weights = text[order], ids[order], weights[order]
     first = np.flatnonzero(np.diff(text, prepend=-1) | np.diff(ids, prepend=-1))
     values = np.maximum.reduceat(weights, first) if len(first) else weights
-    cuts = np.searchsorted(text[first], np.arange(1, len(lengths)))
+    kept = np.bincount(text[first], minlength=len(lengths))
     return [
-        SparseVector(i.copy(), v.copy())  # not views, as in `_split`
-        for i, v in zip(np.split(ids[first].astype(np.int32), cuts), np.split(values, cuts), strict=True)
+        SparseVector(i.copy(), v.copy())  # a view would keep those of all other calls in the pack
+        for i, v in zip(cut(ids[first].astype(np.int32), kept), cut(values, kept), strict=True)
     ]

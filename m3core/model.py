@@ -53,6 +53,7 @@ class Model:
         device: str | list[str] | tuple[str, ...] | None,
         engine: str,
         dtype: str,
+        attention: str,
         normalize: bool | None,
         mcls: int | None,
         batch_tokens: int | None,
@@ -61,7 +62,7 @@ class Model:
         from m3core.passes import ForwardPass, Source
 
         self.tokenizer = M3Tokenizer.from_directory(checkpoint.path, mcls)  # before the weights, which take longer
-        source = Source(checkpoint, self.tokenizer.special_ids, engine, dtype, normalize, mcls)
+        source = Source(checkpoint, self.tokenizer.special_ids, engine, dtype, attention, normalize, mcls)
         if isinstance(device, list | tuple):
             from m3core.workers import start_workers
 
@@ -119,7 +120,7 @@ class Model:
                 if made.sparse is not None:
                     sparse[member] = made.sparse[row]
                 if made.multivector is not None:
-                    multivector[member] = made.multivector[row]
+                    multivector[member] = made.multivector[row].astype(np.float32)  # a copy
             advance(len(share.members))
 
         self.scheduler.run(job, fill)

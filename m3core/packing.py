@@ -1,18 +1,26 @@
 """Packs: texts of any length side by side in one row of tokens, without padding; what goes into them and comes out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from m3core.output import FloatArray, Mode, SparseVector
 
+Number = TypeVar("Number", bound=np.generic)
 IntArray = npt.NDArray[np.int64]
 Want = Mode | Literal["weights"]
 """What can be made of a text: its representations, or the lexical weight of each of its tokens."""
+
+
+def cut(rows: npt.NDArray[Number], lengths: npt.ArrayLike) -> list[npt.NDArray[Number]]:
+    """An array's rows in parts of these lengths, one after the other; views."""
+    ends = np.cumsum(lengths).tolist()
+    return [rows[start:end] for start, end in pairwise([0, *ends])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +40,16 @@ class Pack:
         """The pack of texts, given by their token ids."""
         return cls(np.concatenate(texts), np.array([len(text) for text in texts], dtype=np.int64))
 
+    def split(self, texts: Sequence[int]) -> list["Pack"]:
+        """Parts of so many neighbours each, all together."""
+        lengths = cut(self.lengths, texts)
+        token_ids = cut(self.token_ids, [part.sum() for part in lengths])
+        return [Pack(*part) for part in zip(token_ids, lengths, strict=True)]
+
     @cached_property
     def starts(self) -> IntArray:
         """`(n,)` where each text begins."""
         return np.cumsum(self.lengths) - self.lengths
-
-    def split(self, texts: Sequence[int]) -> Iterator[tuple[slice, "Pack"]]:
-        """Neighbours of the pack as packs of their own.
-
-        Args:
-            texts: how many go into each.
-
-        Yields:
-            Which of the pack's tokens, and the pack of them.
-        """
-        text = token = 0
-        for count in texts:
-            lengths = self.lengths[text : text + count]
-            tokens = slice(token, token + int(lengths.sum()))
-            text, token = text + count, tokens.stop
-            yield tokens, Pack(self.token_ids[tokens], lengths)
 
     def positions(self, padding_id: int | None) -> IntArray:
         """The position of each token in its text, `(t,)`.
@@ -88,6 +86,7 @@ class PackOutput:
     """What was made of a group of texts, in their order; what was not asked for is `None`.
 
     A weight there is for each token but CLS.
+    Copy what you keep: arrays can be views of what was made of the whole pack, and multi-vectors in half precision.
     """
 
     dense: FloatArray | None

@@ -12,7 +12,10 @@ from m3core.heads import Heads
 from m3core.packing import Group, Pack, PackOutput
 from m3core.weights import load_heads
 
-_CPU_TOKENS, _ACCELERATOR_TOKENS = 2048, 32768
+_CPU_TOKENS = 2048
+# Enough for matrix products at full speed, and what a card of 2020 or later does in 20 to 100 ms with bge-m3: a query
+# waits for two packs at most, the one under way and the one that was started behind it.
+_ACCELERATOR_TOKENS = 16384
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Source:
         special_ids: the tokenizer's ids that never count lexically.
         engine: as of `M3Encoder`.
         dtype: as of `M3Encoder`.
+        attention: as of `M3Encoder`.
         normalize: as of `M3Encoder`.
         mcls: as of `M3Encoder`.
     """
@@ -32,6 +36,7 @@ class Source:
     special_ids: frozenset[int]
     engine: str
     dtype: str
+    attention: str
     normalize: bool | None
     mcls: int | None
 
@@ -44,6 +49,7 @@ class Traits:
         device: where it runs.
         engine: what runs it.
         dtype: what it computes in.
+        attention: the kernel that attends.
         normalize: whether dense vectors get unit length.
         multivector_dim: width of a multi-vector's rows, or `None`.
         vocabulary: how many tokens it knows.
@@ -53,6 +59,7 @@ class Traits:
     device: str
     engine: str
     dtype: str
+    attention: str
     normalize: bool
     multivector_dim: int | None
     vocabulary: int
@@ -66,21 +73,31 @@ class ForwardPass:
     traits: Traits
     backbone: Backbone
     heads: Heads
-    interruptible = True
+
+    @property
+    def interruptible(self) -> bool:
+        """On a CPU. An accelerator is asked for all layers at once, and does a pack while a CPU does a layer."""
+        return self.backbone.device.type == "cpu"
+
+    @property
+    def ahead(self) -> bool:
+        """On CUDA, where nothing that `run` does waits for the card."""
+        return self.backbone.device.type == "cuda"
 
     @classmethod
     def load(cls, source: Source, device: str | None) -> "ForwardPass":
         """Loads a model. Raises as `M3Encoder` does."""
         target = choose_device(device)
         checkpoint = source.checkpoint
-        engine = choose_engine(source.engine, target, checkpoint)
+        engine = choose_engine(source.engine, source.attention, target, checkpoint)
         dtype = choose_dtype(source.dtype, target, engine)
-        backbone = _backbone(engine, checkpoint, dtype, target)
+        backbone = _backbone(engine, source, dtype, target)
         heads = load_heads(checkpoint, backbone, source.special_ids, source.normalize, source.mcls)
         traits = Traits(
             device=str(backbone.device),
             engine=engine,
             dtype=dtype,
+            attention=backbone.attention,
             normalize=heads.normalize,
             multivector_dim=None if heads.multivector is None else heads.multivector.width,
             vocabulary=backbone.vocabulary,
@@ -88,19 +105,20 @@ class ForwardPass:
         )
         return cls(traits, backbone, heads)
 
-    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> list[PackOutput]:
+    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> Callable[[], list[PackOutput]]:
         """See `Runner.run`."""
-        return self.heads.apply(self.backbone.forward(pack, between), pack, groups)
+        states = self.backbone.forward(pack, between if self.interruptible else int)
+        return self.heads.apply(states, pack, groups)
 
     def close(self) -> None:
         """Nothing to end: its memory is free when nobody refers to it."""
 
 
-def _backbone(engine: str, checkpoint: Checkpoint, dtype: str, device: torch.device) -> Backbone:
+def _backbone(engine: str, source: Source, dtype: str, device: torch.device) -> Backbone:
     if engine == "openvino":
         from m3core.backbones.openvino import OpenVinoBackbone
 
-        return OpenVinoBackbone(checkpoint, dtype)
+        return OpenVinoBackbone(source.checkpoint, dtype)
     from m3core.backbones.torch import TorchBackbone
 
-    return TorchBackbone(checkpoint, getattr(torch, dtype), device)
+    return TorchBackbone(source.checkpoint, getattr(torch, dtype), device, source.attention)

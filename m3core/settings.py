@@ -34,6 +34,7 @@ class EncoderSettings(BaseModel):
     )
     dtype: str = Field(default="auto", description="'auto', 'float32', 'bfloat16' or, with OpenVINO, 'int8'.")
     engine: str = Field(default="auto", description="What runs the model: 'auto', 'torch' or 'openvino'.")
+    attention: str = Field(default="auto", description="The kernel: 'auto', 'varlen', 'flash', 'padded' or 'sdpa'.")
     max_length: int | None = Field(
         default=None, description="Cut texts at this many tokens; None is the model's limit."
     )
@@ -86,6 +87,7 @@ class EncoderSettings(BaseModel):
             device=self.device,
             dtype=self.dtype,
             engine=self.engine,
+            attention=self.attention,
             max_length=self.max_length,
             normalize=self.normalize,
             mcls=self.mcls,

@@ -200,18 +200,21 @@ class M3Tokenizer:
         token_ids: list[IntArray] = []
         tokens = unknown = truncated = longest = 0
         for content in contents:
-            ids = np.array(content, dtype=np.int64)
-            tokens += len(ids)
-            unknown += int(np.isin(ids, self._unknown_ids).sum())
-            longest = max(longest, len(ids) + 2 + max(0, len(ids) - 1) // self._block)
-            truncated += len(ids) > room
-            token_ids.append(self._frame(ids[:room]))
+            length = len(content)
+            tokens += length
+            unknown += sum(map(content.count, self._unknown_ids))
+            longest = max(longest, length + 2 + max(0, length - 1) // self._block)
+            truncated += length > room
+            token_ids.append(self._frame(content[:room]))
         return TokenizedTexts(token_ids, TextCounts(len(token_ids), tokens, unknown, truncated, longest))
 
-    def _frame(self, ids: IntArray) -> IntArray:
+    def _frame(self, ids: list[int]) -> IntArray:
         if len(ids) > self._block:
-            ids = np.insert(ids, np.arange(self._block, len(ids), self._block), self._first)
-        return np.concatenate([[self._first], ids, [self._last]])
+            return np.array([self._first, *self._with_cls(ids), self._last], dtype=np.int64)
+        return np.array([self._first, *ids, self._last], dtype=np.int64)
+
+    def _with_cls(self, ids: list[int]) -> IntArray:
+        return np.insert(np.array(ids), np.arange(self._block, len(ids), self._block), self._first)
 
     def _room(self, max_length: int) -> int:
         """How many tokens of its own a text may have: `</s>` takes a place, and CLS one before each block."""

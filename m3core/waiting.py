@@ -12,7 +12,7 @@ from m3core.packing import IntArray, PackOutput, TokenBudget, Want
 
 _PATIENCE = 0.002  # seconds to wait for the calls that have just been served
 _LEAST_SHARE = 256  # tokens, below which it does not pay to share them among devices
-_BRIEF = 512  # tokens of documents that queries wait for, where they cannot get in between
+_BRIEF = 4  # such packs of documents make a full one, where queries wait for them and cannot get in between
 CLOSED = "this encoder was closed; load another one with M3Encoder(...)"
 
 
@@ -141,8 +141,8 @@ class Waiting:
                 self.fail(job, EncoderClosed(CLOSED))
             self._changed.notify_all()
 
-    def take(self, *, served: int, documents_turn: bool, briefly: bool) -> list[Text]:
-        """The texts of the next pack, as soon as there are some; none when it was closed.
+    def take(self, *, served: int, documents_turn: bool, briefly: bool, ahead: bool = False) -> list[Text]:
+        """The texts of the next pack, as soon as there are some; none when it was closed, or nothing goes ahead.
 
         Queries go first. Jobs take turns text by text, so that a short one need not wait for a long one.
 
@@ -151,15 +151,20 @@ class Waiting:
                 packs would go on being one large and one small otherwise.
             documents_turn: whether documents go before queries this time.
             briefly: whether they take a small pack then, as it cannot be interrupted.
+            ahead: whether the pack before is still under way. It does not wait then, and queries that come behind a
+                pack of queries gather until that is done.
         """
         with self._lock:
             self._idle += 1
             try:
                 self._gather(served)
-                while not (self.closed or self._queries or self._documents):
+                while not (ahead or self.closed or self._queries or self._documents):
                     self._changed.wait()
                 if documents_turn and self._documents:
-                    return self._packed(self._documents, _BRIEF if briefly and self._queries else None)
+                    brief = max(1, self._budget.tokens // _BRIEF) if briefly and self._queries else None
+                    return self._packed(self._documents, brief)
+                if documents_turn and ahead:
+                    return []
                 return self._packed(self._queries or self._documents)
             finally:
                 self._idle -= 1

@@ -54,7 +54,7 @@ class Worker:
         traits: of the model there; known once it is loaded.
     """
 
-    interruptible = False
+    interruptible = ahead = False
     traits: Traits
 
     def __init__(self, source: Source, device: str, *, processes: int) -> None:
@@ -83,7 +83,7 @@ class Worker:
             ) from None
         self.traits = _value(answer)
 
-    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> list[PackOutput]:
+    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> Callable[[], list[PackOutput]]:
         """See `Runner.run`.
 
         Raises:
@@ -99,7 +99,7 @@ class Worker:
                 warnings.warn(warning, WorkerWarning, stacklevel=2)
             answer = self._ask_another(pack, groups)
         outputs: list[PackOutput] = _value(answer)
-        return outputs
+        return lambda: outputs
 
     def close(self) -> None:
         """Ends the process, also while it works."""
@@ -202,7 +202,7 @@ def _serve(pipe: Connection, source: Source, device: str, processes: int) -> Non
             except _ENDED:
                 return
             try:
-                pipe.send(model.run(pack, groups, _go_on))
+                pipe.send(model.run(pack, groups, int)())
             except Exception as error:
                 _send(pipe, error)
 
@@ -214,10 +214,6 @@ def _loaded(source: Source, device: str, processes: int) -> ForwardPass:
     if model.traits.device == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     return model
-
-
-def _go_on() -> None:
-    """Between layers there is nothing else to do."""
 
 
 def _send(pipe: Connection, error: BaseException) -> None:

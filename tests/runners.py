@@ -8,9 +8,9 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from m3core.backbones.torch import TorchBackbone
-from m3core.coalesce import Lane
+from m3core.lane import Lane
 from m3core.packing import Group, Pack, PackOutput, TokenBudget
+from m3core.passes import ForwardPass
 from m3core.waiting import Inbox, Job, Share, Waiting
 
 PATIENCE = 20  # seconds after which a test that hangs fails
@@ -20,12 +20,13 @@ class Stepped:
     """A runner of two layers, which goes on when the test says so. A text is a number, repeated.
 
     Attributes:
+        ahead: whether the layers pass when somebody waits for the results, and not before.
         begun: the numbers of the texts in each pack, as it begins.
         wants: what each of the packs' groups wants.
     """
 
-    def __init__(self, *, interruptible: bool = True, free: bool = False) -> None:
-        self.interruptible = interruptible
+    def __init__(self, *, interruptible: bool = True, ahead: bool = False, free: bool = False) -> None:
+        self.interruptible, self.ahead = interruptible, ahead
         self.begun: SimpleQueue[list[int]] = SimpleQueue()
         self.wants: list[list[tuple[str, ...]]] = []
         self.broken: set[int] = set()
@@ -35,23 +36,35 @@ class Stepped:
         """Lets some layers pass."""
         self._steps.release(layers)
 
-    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> list[PackOutput]:
+    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> Callable[[], list[PackOutput]]:
         numbers = pack.token_ids[pack.starts]
         self.begun.put(numbers.tolist())
         self.wants.append([group.wants for group in groups])
-        for _ in range(2):
-            if self.interruptible:
-                between()
-            assert self._steps.acquire(timeout=PATIENCE)
-        if self.broken & set(numbers.tolist()):
-            raise ValueError(f"broken: {self.broken}")
-        ends = np.cumsum([group.texts for group in groups])
-        return [
-            PackOutput(numbers[end - group.texts : end, None].astype(np.float32), None, None, None)
-            for group, end in zip(groups, ends, strict=True)
-        ]
+
+        def results() -> list[PackOutput]:
+            for _ in range(2):
+                if self.interruptible:
+                    between()
+                assert self._steps.acquire(timeout=PATIENCE)
+            if self.broken & set(numbers.tolist()):
+                raise ValueError(f"broken: {self.broken}")
+            return outputs_of(numbers, groups)
+
+        if self.ahead:
+            return results
+        made = results()
+        return lambda: made
 
     def close(self) -> None: ...
+
+
+def outputs_of(numbers: np.ndarray, groups: Sequence[Group]) -> list[PackOutput]:
+    """Each text's number in place of a dense vector."""
+    ends = np.cumsum([group.texts for group in groups])
+    return [
+        PackOutput(numbers[end - group.texts : end, None].astype(np.float32), None, None, None)
+        for group, end in zip(groups, ends, strict=True)
+    ]
 
 
 @contextmanager
@@ -114,14 +127,14 @@ class Gate:
 def gate() -> Iterator[Gate]:
     """Forward passes of any encoder wait meanwhile until the test opens the gate."""
     made = Gate()
-    forward = TorchBackbone.forward
+    run = ForwardPass.run
 
-    def gated(self: TorchBackbone, pack: Pack, between: Callable[[], object]) -> object:
+    def gated(self: ForwardPass, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> object:
         made.pass_through(len(pack.lengths))
-        return forward(self, pack, between)
+        return run(self, pack, groups, between)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TorchBackbone, "forward", gated)
+        patch.setattr(ForwardPass, "run", gated)
         try:
             yield made
         finally:

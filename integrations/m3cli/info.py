@@ -27,7 +27,7 @@ def info(
     from m3core.backbones.engines import choose_device, choose_dtype, choose_engine
 
     device = choose_device(None)
-    engine = choose_engine("auto", device, checkpoint)
+    engine = choose_engine("auto", "auto", device, checkpoint)
     size = sum(p.stat().st_size for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt"))
     rows = {
         "model": f"{checkpoint.name} ({checkpoint.family}, {checkpoint.model_type})",

@@ -30,11 +30,13 @@ class Backbone(Protocol):
         device: where the hidden states are.
         dtype: what matrix products of theirs are best made in.
         vocabulary: how many tokens it knows.
+        attention: the kernel that attends.
     """
 
     device: "torch.device"
     dtype: "torch.dtype"
     vocabulary: int
+    attention: str
 
     def forward(self, pack: "Pack", between: Callable[[], object]) -> "torch.Tensor":
         """The last hidden state of every token of the pack, `(tokens, hidden)`, in the pack's order.

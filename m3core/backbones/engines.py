@@ -34,22 +34,23 @@ def choose_device(device: str | None) -> torch.device:
     return chosen
 
 
-def choose_engine(engine: str, device: torch.device, checkpoint: Checkpoint) -> str:
+def choose_engine(engine: str, attention: str, device: torch.device, checkpoint: Checkpoint) -> str:
     """The engine asked for; `"auto"` is OpenVINO for a CPU where it is installed, else torch.
 
     Raises:
-        InvalidInput: another name, or OpenVINO for a device or a model that it does not serve here.
+        InvalidInput: another name, or OpenVINO for what it does not serve here: a device, a model, an attention kernel.
         MissingDependency: OpenVINO is not installed.
     """
     if engine not in ("auto", *ENGINES):
         raise InvalidInput(f"engine must be 'auto', {' or '.join(map(repr, ENGINES))}, not {engine!r}")
     installed = find_spec("openvino") is not None
-    served = device.type == "cpu" and checkpoint.activation in ACTIVATIONS
+    served = device.type == "cpu" and checkpoint.activation in ACTIVATIONS and attention == "auto"
     if engine == "auto":
         return "openvino" if installed and served and platform.machine() in _MEASURED else "torch"
     if engine == "openvino":
         if not served:
-            what = f"device {device}" if device.type != "cpu" else f"activation {checkpoint.activation!r}"
+            what = f"attention={attention!r}" if attention != "auto" else f"activation {checkpoint.activation!r}"
+            what = what if device.type == "cpu" else f"device {device}"
             raise InvalidInput(f"engine='openvino' does not serve {what}; pass engine='torch', or device='cpu'")
         if not installed:
             raise MissingDependency("engine='openvino' needs openvino: pip install 'm3-retrieval[openvino]'")

@@ -1,4 +1,4 @@
-"""One name for the many ways in which torch says that memory ran out."""
+"""One name for the many ways of saying that memory ran out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,19 @@ import torch
 
 from m3core.errors import OutOfMemory
 
-_WORDS = ("not enough memory", "can't allocate memory", "out of memory")  # the CPU's, and MPS's
+# of a CPU, MPS, cuBLAS and OpenVINO
+_WORDS = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 @contextmanager
 def out_of_memory_named() -> Iterator[None]:
-    """Turns torch's ways of saying that memory ran out into `OutOfMemory`."""
+    """Turns the ways of torch, numpy and OpenVINO to say that memory ran out into `OutOfMemory`."""
     try:
         yield
+    except OutOfMemory:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(str(error)) from error
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise OutOfMemory(str(error).split("\n", 1)[0]) from error

@@ -30,6 +30,7 @@ class OpenVinoBackbone:
     """
 
     device = torch.device("cpu")
+    attention = "openvino"
 
     def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
         """Loads a model.
@@ -53,12 +54,15 @@ class OpenVinoBackbone:
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
         """See `Backbone.forward`."""
         positions = pack.positions(self._checkpoint.position_padding)
-        states = np.empty((len(positions), self._checkpoint.hidden_size), np.float32)
         with out_of_memory_named():
-            for tokens, piece in pack.split(list(_pieces(pack.lengths))):
+            states = np.empty((len(positions), self._checkpoint.hidden_size), np.float32)
+            done = 0
+            for piece in pack.split(list(_pieces(pack.lengths))):
                 between()
-                inputs = [piece.token_ids, positions[tokens], _mask(piece.lengths)]
-                states[tokens] = self._request.infer(inputs, share_outputs=True)[0]
+                rows = slice(done, done + len(piece.token_ids))
+                inputs = [piece.token_ids, positions[rows], _mask(piece.lengths)]
+                states[rows] = self._request.infer(inputs, share_outputs=True)[0]
+                done = rows.stop
         return torch.from_numpy(states)
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:

@@ -20,7 +20,7 @@ class PackedLinear(torch.nn.Module):
         super().__init__()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
         self._bias = bias
-        self._then = ("gelu", [], "none") if gelu else ("none", [], "")
+        self._then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """`(…, k)` in, `(…, n)` out."""

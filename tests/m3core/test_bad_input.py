@@ -86,7 +86,7 @@ def test_a_length_outside_the_models_range_is_refused(tiny_m3: M3Encoder, m3_dir
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dtype": "float16"}, "dtype must be 'auto', 'float32' or 'bfloat16', not 'float16'"),
+        ({"dtype": "float16"}, "dtype must be 'auto', 'float32', 'bfloat16' or 'int8', not 'float16'"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ({"device": "gpu"}, "device 'gpu' cannot be used here"),
         ({"batch_tokens": 0}, "batch_tokens must be a whole number from 1"),

@@ -97,18 +97,18 @@ def encoder(folder: Path) -> M3Encoder:
 
 
 def assert_as_naive(output: M3Output, expected: list[Naive]) -> None:
-    np.testing.assert_allclose(output.dense, [e.dense for e in expected], atol=1e-5)
+    np.testing.assert_allclose(output.dense, [e.dense for e in expected], atol=3e-5)
     for sparse, rows, e in zip(output.sparse, output.multivector, expected, strict=True):
-        assert sparse.as_dict() == pytest.approx(e.sparse, abs=1e-5)
-        np.testing.assert_allclose(rows, e.multivector, atol=1e-5)
+        assert sparse.as_dict() == pytest.approx(e.sparse, abs=3e-5)
+        np.testing.assert_allclose(rows, e.multivector, atol=3e-5)
 
 
 def assert_same(a: M3Output, b: M3Output) -> None:
-    np.testing.assert_allclose(a.dense, b.dense, atol=1e-5)
+    np.testing.assert_allclose(a.dense, b.dense, atol=3e-5)
     for x, y in zip(a.sparse, b.sparse, strict=True):
-        assert x.as_dict() == pytest.approx(y.as_dict(), abs=1e-5)
+        assert x.as_dict() == pytest.approx(y.as_dict(), abs=3e-5)
     for rows, others in zip(a.multivector, b.multivector, strict=True):
-        np.testing.assert_allclose(rows, others, atol=1e-5)
+        np.testing.assert_allclose(rows, others, atol=3e-5)
 
 
 def test_all_modes_are_those_of_a_naive_implementation(encoder: M3Encoder, naive: Callable[..., Naive]) -> None:
@@ -169,7 +169,7 @@ def test_token_weights_are_those_of_the_text_alone(
 ) -> None:
     weighed, expected = encoder.token_weights(text), naive(text)
     assert [t.id for t in weighed] == expected.own
-    assert [t.weight for t in weighed] == pytest.approx(expected.weights, abs=1e-5)
+    assert [t.weight for t in weighed] == pytest.approx(expected.weights, abs=3e-5)
     assert encoder.tokenize(text) == plain.tokenize(text)
 
 

@@ -19,12 +19,19 @@ class Recorder:
 
     interruptible = True
 
-    def __init__(self, check: Callable[[Pack], object] = lambda pack: None) -> None:
+    def __init__(self, check: Callable[[Pack], object] = lambda pack: None, *, ahead: bool = False) -> None:
         self.packs: list[Pack] = []
+        self.ahead = ahead
         self._check = check
 
-    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> list[PackOutput]:
-        self._check(pack)
+    def run(self, pack: Pack, groups: Sequence[Group], between: Callable[[], object]) -> Callable[[], list[PackOutput]]:
+        if not self.ahead:
+            self._check(pack)
+        return lambda: self._results(pack)
+
+    def _results(self, pack: Pack) -> list[PackOutput]:
+        if self.ahead:
+            self._check(pack)
         self.packs.append(pack)
         firsts = pack.token_ids[pack.starts]
         return [PackOutput(firsts[:, None].astype(np.float32), None, None, None)]
@@ -52,9 +59,9 @@ def run(scheduler: Scheduler, lengths: list[int]) -> list[int]:
     return done
 
 
-@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
-def test_every_text_is_in_exactly_one_pack_with_its_own_tokens(lengths: list[int], budget: int) -> None:
-    runner = Recorder()
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120), st.booleans())
+def test_every_text_is_in_exactly_one_pack_with_its_own_tokens(lengths: list[int], budget: int, ahead: bool) -> None:
+    runner = Recorder(ahead=ahead)
     with scheduler(runner, budget) as made:
         assert sorted(run(made, lengths)) == list(range(len(lengths)))
     for pack in runner.packs:
@@ -72,23 +79,28 @@ def test_longest_texts_go_first() -> None:
     assert [pack.lengths.tolist() for pack in runner.packs] == [[9, 9], [3, 1]]
 
 
-@given(st.lists(st.integers(1, 50), max_size=40), st.integers(50, 300), st.integers(50, 120))
-def test_out_of_memory_halves_the_budget_and_nothing_is_lost(lengths: list[int], budget: int, room: int) -> None:
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(50, 300), st.integers(50, 120), st.booleans())
+def test_out_of_memory_halves_the_budget_and_nothing_is_lost(
+    lengths: list[int], budget: int, room: int, ahead: bool
+) -> None:
+    """Whether it shows when a pack is started, or when somebody waits for it."""
+
     def check(pack: Pack) -> None:
         if len(pack.token_ids) > room:
             raise OutOfMemory("no room")
 
-    with scheduler(Recorder(check), budget) as made:
+    with scheduler(Recorder(check, ahead=ahead), budget) as made:
         assert sorted(run(made, lengths)) == list(range(len(lengths)))
         assert made.budget.tokens >= room // 2 or made.budget.tokens == budget
 
 
-def test_a_single_text_without_room_is_named_by_its_length() -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_single_text_without_room_is_named_by_its_length(ahead: bool) -> None:
     def check(pack: Pack) -> None:
         if 700 in pack.lengths:
             raise OutOfMemory("no room")
 
-    with scheduler(Recorder(check), 1000) as made:
+    with scheduler(Recorder(check, ahead=ahead), 1000) as made:
         with pytest.raises(OutOfMemory, match=r"a text of 700 tokens does not fit.*Lower max_length"):
             run(made, [5, 700, 6])
         assert run(made, [5, 6]) == [1, 0]

@@ -23,7 +23,7 @@ both_layouts = pytest.mark.parametrize("name", LAYOUTS)
 
 @cache
 def load(name: str) -> M3Encoder:
-    return M3Encoder(GOLDENS / name, dtype="float32", device="cpu", batch_tokens=1_000_000)
+    return M3Encoder(GOLDENS / name, dtype="float32", device="cpu", engine="torch", batch_tokens=1_000_000)
 
 
 def encode(name: str) -> FloatArray:
