@@ -2,12 +2,12 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from m3core.errors import EncoderClosed
 from m3core.lane import Lane, Runner
 from m3core.packing import TokenBudget
-from m3core.waiting import CLOSED, Job, Share, Waiting
+from m3core.waiting import CLOSED, Inbox, Job, Share, Waiting
 
 FORKED = (
     "this encoder belongs to the process that this one was forked from, and does not work here. Load an encoder in "
@@ -45,33 +45,33 @@ class Scheduler:
         if self._waiting.closed:
             raise EncoderClosed(CLOSED)
 
-    def run(self, job: Job, receive: Callable[[Share], object]) -> None:
-        """Waits until a job is done.
+    def run(self, jobs: Iterable[Job], receive: Callable[[Share], object]) -> None:
+        """Waits until the jobs of a call are done.
 
         Args:
-            job: what to do.
-            receive: is given what each pack made for the job, in this thread, one after the other.
+            jobs: with one inbox. Each is asked for while the devices work on the one before it, when that is all that
+                is left to do.
+            receive: is given what each pack made for the call, in this thread, one after the other.
 
         Raises:
             OutOfMemory: a single text does not fit; the message gives its length.
-            EncoderClosed: it was closed before the job was done.
-            BaseException: what was put into the job's inbox to end it.
+            EncoderClosed: it was closed before the jobs were done.
+            BaseException: what was put into the inbox to end the call.
         """
         self.check_open()
         self._start()
-        left = job.size
-        answer: Share | BaseException | None = None
+        added: list[Job] = []
+        left = 0
         try:
-            self._waiting.add(job)
-            while left:
-                answer = job.inbox.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                receive(answer)
-                left -= len(answer.members)
+            for job in jobs:
+                self._waiting.add(job)
+                added.append(job)
+                left = _received(job.inbox, left + job.size, receive, until=job.size)
+            if added:
+                _received(added[-1].inbox, left, receive, until=0)
         finally:
-            answer = None  # whose traceback, of an error, refers to this frame
-            self._waiting.drop(job)
+            for job in added:
+                self._waiting.drop(job)
 
     def close(self, patience: float | None = None) -> None:
         """Ends the lanes, and lets go of the model. Jobs that are not done fail.
@@ -100,3 +100,17 @@ class Scheduler:
                     self._waiting.close()
                     raise
                 self._lanes = self._lanes or lanes
+
+
+def _received(inbox: Inbox, left: int, receive: Callable[[Share], object], *, until: int) -> int:
+    """Receives what comes until at most so many of the texts that are left remain; how many those are."""
+    while left > until:
+        answer = inbox.get()
+        try:
+            if isinstance(answer, BaseException):
+                raise answer
+            receive(answer)
+            left -= len(answer.members)
+        finally:
+            del answer  # the traceback of an error refers to this frame
+    return left

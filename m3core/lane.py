@@ -157,7 +157,7 @@ class Lane(threading.Thread):
         """Waits for the results of a pack, and hands them out. Raises nothing."""
         texts = [text for group in flight.groups for text in group]
         if not flight.nested:
-            self._served = len({text.job for text in texts})
+            self._served = len({text.job.inbox for text in texts})
 
         def land() -> None:
             for group, output in zip(flight.groups, flight.results(), strict=True):

@@ -1,6 +1,6 @@
 """`Model`: a model in memory. Tokenizer and forward passes together: texts in, representations out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from m3core.checkpoint import Checkpoint
 from m3core.coalesce import Scheduler
 from m3core.output import Fingerprint, FloatArray, M3Output, Mode, SparseVector
 from m3core.packing import TokenBudget
+from m3core.portions import by_portions
 from m3core.tokenizer import M3Tokenizer, TextCounts, TokenWeight
 from m3core.waiting import Inbox, Job, Share
 
@@ -18,6 +19,7 @@ Advance = Callable[[int], object]
 """Is told how many more texts are done."""
 
 _WARM_UP_TOKENS = 512
+_PORTION, _PORTION_CHARACTERS = 1024, 1 << 18  # texts to tokenize at once: several packs, some tens of milliseconds
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,27 @@ class Model:
     def represent(
         self, texts: Sequence[str], call: Call, fingerprint: Fingerprint, advance: Advance
     ) -> tuple[M3Output, TextCounts]:
-        """The representations of texts, in one forward pass, and what became of the texts."""
-        tokenized = self.tokenizer.tokenize(texts, call.max_length)
-        job = Job(tokenized.token_ids, call.modes, queries=call.queries, inbox=call.inbox)
-        return self._filled(job, call.modes, fingerprint, advance), tokenized.counts
+        """The representations of texts, in one forward pass, and what became of the texts.
+
+        Many are tokenized in portions, each while the one before it goes through the model.
+        """
+        counted = TextCounts()
+
+        def jobs() -> Iterator[Job]:
+            nonlocal counted
+            for portion in by_portions([len(text) for text in texts], _PORTION, _PORTION_CHARACTERS):
+                tokenized = self.tokenizer.tokenize([texts[i] for i in portion], call.max_length)
+                counted += tokenized.counts
+                yield Job(tokenized.token_ids, call.modes, queries=call.queries, inbox=call.inbox, first=portion[0])
+
+        output = self._filled(jobs(), len(texts), call.modes, fingerprint, advance)
+        return output, counted
 
     def token_weights(self, text: str, max_length: int) -> tuple[list[TokenWeight], TextCounts]:
         """The tokens of a text with their lexical weights, and what became of it."""
         tokens, tokenized = self.tokenizer.tokens(text, max_length)
         made: list[Share] = []
-        self.scheduler.run(Job(tokenized.token_ids, ("weights",), queries=True, inbox=Inbox()), made.append)
+        self.scheduler.run([Job(tokenized.token_ids, ("weights",), queries=True, inbox=Inbox())], made.append)
         (share,) = made
         assert share.output.weights is not None
         weights = share.output.weights[share.rows[0]][:-1]  # but for </s>
@@ -105,12 +118,14 @@ class Model:
         full = [np.resize(short, length)] * (budget // length * len(self.traits))
         for texts in ([short], full):
             job = Job(texts, self._checkpoint.modes, queries=False, inbox=Inbox())
-            self.scheduler.run(job, lambda share: None)
+            self.scheduler.run([job], lambda share: None)
 
-    def _filled(self, job: Job, modes: Sequence[Mode], fingerprint: Fingerprint, advance: Advance) -> M3Output:
-        dense = np.zeros((job.size, self._checkpoint.hidden_size), dtype=np.float32)
-        sparse: list[SparseVector] = [_NO_WEIGHTS] * job.size
-        multivector: list[FloatArray] = [_NO_ROWS] * job.size
+    def _filled(
+        self, jobs: Iterable[Job], texts: int, modes: Sequence[Mode], fingerprint: Fingerprint, advance: Advance
+    ) -> M3Output:
+        dense = np.zeros((texts, self._checkpoint.hidden_size), dtype=np.float32)
+        sparse: list[SparseVector] = [_NO_WEIGHTS] * texts
+        multivector: list[FloatArray] = [_NO_ROWS] * texts
 
         def fill(share: Share) -> None:
             made = share.output
@@ -123,7 +138,7 @@ class Model:
                     multivector[member] = made.multivector[row].astype(np.float32)  # a copy
             advance(len(share.members))
 
-        self.scheduler.run(job, fill)
+        self.scheduler.run(jobs, fill)
         return M3Output(
             dense if "dense" in modes else None,
             sparse if "sparse" in modes else None,

@@ -1,13 +1,13 @@
-"""Writes in portions."""
+"""Work in portions: writes, and texts to tokenize."""
 
 from collections.abc import Sequence
 
 
 def by_portions(sizes: Sequence[int], most: int, most_bytes: int) -> list[list[int]]:
-    """Rows by turns, as many at a time as one write takes.
+    """Rows by turns, as many at a time as one turn takes.
 
     Args:
-        sizes: of each row, in bytes.
+        sizes: of each row, in bytes; or another unit, and `most_bytes` likewise.
         most: rows in a portion.
         most_bytes: bytes in a portion; a single row may have more.
 

@@ -21,7 +21,7 @@ class Share:
     """What a pack made for one job.
 
     Attributes:
-        members: which of the job's texts.
+        members: which of the call's texts.
         rows: where each of them is in `output`.
         output: of all texts in the pack of which the same was wanted.
     """
@@ -49,7 +49,7 @@ class Inbox(SimpleQueue[Share | BaseException]):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Text:
-    """One text of a job, by its place there and its token ids."""
+    """One text of a job, by its place among those of the call and its token ids."""
 
     job: "Job"
     member: int
@@ -57,7 +57,7 @@ class Text:
 
 
 class Job:
-    """The texts of one call.
+    """The texts of one call, or a portion of them.
 
     Attributes:
         wants: what to make of each.
@@ -68,14 +68,18 @@ class Job:
         done: whether all of it is made, or its call has ended.
     """
 
-    def __init__(self, texts: Sequence[IntArray], wants: tuple[Want, ...], *, queries: bool, inbox: Inbox) -> None:
+    def __init__(
+        self, texts: Sequence[IntArray], wants: tuple[Want, ...], *, queries: bool, inbox: Inbox, first: int = 0
+    ) -> None:
+        """Takes what the job is about; `first` is the place of its first text among those of the call."""
         self.wants, self.queries, self.inbox, self.size = wants, queries, inbox, len(texts)
-        self.texts = deque(sorted((Text(self, i, t) for i, t in enumerate(texts)), key=lambda t: -len(t.token_ids)))
+        members = (Text(self, i, token_ids) for i, token_ids in enumerate(texts, start=first))
+        self.texts = deque(sorted(members, key=lambda text: -len(text.token_ids)))
         self.done = False
 
     @property
     def dropped(self) -> bool:
-        """Whether nobody waits for it any more. Of one call there can be several jobs, one after the other."""
+        """Whether nobody waits for it any more."""
         return self.done or self.inbox.ended
 
 

@@ -55,7 +55,7 @@ def run(scheduler: Scheduler, lengths: list[int]) -> list[int]:
         assert share.output.dense[share.rows, 0].tolist() == share.members
         done.extend(share.members)
 
-    scheduler.run(Job(texts, ("dense",), queries=False, inbox=Inbox()), receive)
+    scheduler.run([Job(texts, ("dense",), queries=False, inbox=Inbox())], receive)
     return done
 
 
