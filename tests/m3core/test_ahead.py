@@ -12,7 +12,7 @@ from runners import PATIENCE, Stepped, job, lane, results
 from tiny import ZH_EN
 
 from m3core import EncoderClosed, M3Encoder, OutOfMemory
-from m3core.backbones import transfer
+from m3core.backbones import Linear, transfer
 from m3core.heads import Heads
 from m3core.packing import Group, Pack
 from m3core.passes import ForwardPass
@@ -200,7 +200,8 @@ def test_results_come_through_pinned_memory_without_waiting(monkeypatch: pytest.
 def test_each_group_gets_its_own_of_what_is_made_together() -> None:
     torch.manual_seed(0)
     states, pack = torch.randn(9, 4), Pack(np.arange(10, 19), np.array([2, 3, 1, 3]))
-    heads = Heads("mean", False, (torch.randn(1, 4), torch.ones(1)), (torch.randn(2, 4), torch.zeros(2)), frozenset())
+    sparse, multivector = torch.nn.Linear(4, 1), torch.nn.Linear(4, 2)
+    heads = Heads("mean", False, Linear(1, sparse), Linear(2, multivector), frozenset())
     wants = [("dense",), ("dense", "sparse", "multivector"), ("weights",)]
     groups = [Group(wants[0], 1), Group(wants[1], 2), Group(wants[2], 1)]
     together = heads.apply(states, pack, groups)()

@@ -325,16 +325,18 @@ async def test_500_tasks_get_what_one_gets_in_few_passes(tiny_m3: M3Encoder) -> 
         assert_equal_to(M3Output.concat([alone(text) for text in texts]), output, modes)
 
 
-def test_a_query_between_layers_changes_no_bit(mini: M3Encoder, debate_texts: list[str]) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_query_in_between_changes_no_bit(engine: str, debate_texts: list[str]) -> None:
     """Of the documents, nor of its own."""
-    tokens = mini._model.tokenizer.tokenize(debate_texts[:6], 64).token_ids
-    documents, query = Pack.of(tokens[:4]), Pack.of(tokens[4:])
-    backbone = mini._model.scheduler._runners[0].backbone
-    alone, nested = backbone.forward(documents, lambda: None), []
-    together = backbone.forward(documents, lambda: nested.append(backbone.forward(query, lambda: None)))
-    assert (together == alone).all()
-    assert len(nested) > 2
-    assert all((one == backbone.forward(query, lambda: None)).all() for one in nested)
+    with M3Encoder("m3-mini", device="cpu", engine=engine) as encoder:
+        tokens = encoder._model.tokenizer.tokenize(debate_texts[:20], 64).token_ids
+        documents, query = Pack.of(tokens[:18]), Pack.of(tokens[18:])
+        backbone = encoder._model.scheduler._runners[0].backbone
+        alone, nested = backbone.forward(documents, lambda: None), []
+        together = backbone.forward(documents, lambda: nested.append(backbone.forward(query, lambda: None)))
+        assert (together == alone).all()
+        assert len(nested) > 2
+        assert all((one == backbone.forward(query, lambda: None)).all() for one in nested)
 
 
 def test_a_bad_text_fails_its_own_call_only(tiny_m3: M3Encoder) -> None:

@@ -29,7 +29,7 @@ def seen(m3_dir: Path) -> Iterator[tuple[M3Encoder, list[int], Counter[int]]]:
     """An encoder, how many tokens each pass has, and how often which number of rows goes through part of the model."""
     passes: list[int] = []
     rows: Counter[int] = Counter()
-    with M3Encoder(m3_dir, dtype="float32", device="cpu", batch_tokens=300) as encoder:
+    with M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch", batch_tokens=300) as encoder:
         body = encoder._model.scheduler._runners[0].backbone._model
         body.register_forward_pre_hook(lambda _, __, named: passes.append(named["input_ids"].numel()), with_kwargs=True)
         for part in body.modules():
@@ -58,6 +58,32 @@ def test_no_row_of_padding_goes_through_the_model(seen: tuple[M3Encoder, list[in
     assert len(set(rows.values())) == 1
 
 
+def test_no_row_of_padding_goes_through_openvino(m3_dir: Path) -> None:
+    """Each text in one piece, in as few pieces as hold 256 tokens."""
+    with M3Encoder(m3_dir, dtype="float32", device="cpu", engine="openvino") as encoder:
+        backbone = encoder._model.scheduler._runners[0].backbone
+        backbone._request = request = Counted(backbone._request)
+        encoder.encode_documents(["a " * n for n in (60, 50, 40, 30, 20, 10)])
+    assert request.tokens == [62 + 52 + 42 + 32 + 22 + 12]
+    assert request.pairs == [222 * 222]
+
+
+class Counted:
+    """A request of OpenVINO's, and what goes into it."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.tokens: list[int] = []
+        self.pairs: list[int] = []
+
+    def infer(self, inputs: list[np.ndarray], **options: Any) -> Any:
+        token_ids, positions, mask = inputs
+        assert len(positions) == len(token_ids)
+        self.tokens.append(len(token_ids))
+        self.pairs.append(mask.size)
+        return self._request.infer(inputs, **options)
+
+
 class Uploads(TorchDispatchMode):
     """Counts copies to the device."""
 
@@ -80,7 +106,8 @@ def test_copies_are_per_pack_and_nothing_asks_the_device_for_a_value(
     down: list[int] = []
     monkeypatch.setattr(kernels, "_hindrance", lambda *_: None)
     monkeypatch.setattr(heads, "download", lambda tensors: down.append(len(tensors)))
-    source = Source(Checkpoint.read(m3_dir, name="m3", revision=""), frozenset(range(4)), "bfloat16", kernel, None)
+    checkpoint = Checkpoint.read(m3_dir, name="m3", revision="")
+    source = Source(checkpoint, frozenset(range(4)), "torch", "bfloat16", kernel, None, None)
     model = ForwardPass.load(source, "meta")
     counts = []
     for texts in (2, 20, 200):
@@ -124,7 +151,7 @@ def counted_calls() -> Iterator[Callable[[Callable[[], object]], int]]:
 def test_calls_are_few_per_text_and_none_per_token(m3_dir: Path, modes: tuple[str, ...], most: int) -> None:
     with (
         counted_calls() as during,
-        M3Encoder(m3_dir, dtype="float32", device="cpu", batch_tokens=100_000) as encoder,
+        M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch", batch_tokens=100_000) as encoder,
     ):
 
         def calls(texts: int, words: int) -> int:
