@@ -59,10 +59,10 @@ def test_results_are_those_of_one_portion(tiny_m3: M3Encoder, portions: list[int
     output = tiny_m3.encode_documents(TEXTS)
     alone = [tiny_m3.encode_documents([text]) for text in TEXTS]
     assert portions == [20, 20, 20, 10, *[1] * len(TEXTS)]
-    np.testing.assert_allclose(output.dense, [one.dense[0] for one in alone], atol=1e-5)
+    np.testing.assert_allclose(output.dense, [one.dense[0] for one in alone], atol=3e-5)
     for sparse, multivector, one in zip(output.sparse, output.multivector, alone, strict=True):
-        assert sparse.as_dict() == pytest.approx(one.sparse[0].as_dict(), abs=1e-5)
-        np.testing.assert_allclose(multivector, one.multivector[0], atol=1e-5)
+        assert sparse.as_dict() == pytest.approx(one.sparse[0].as_dict(), abs=3e-5)
+        np.testing.assert_allclose(multivector, one.multivector[0], atol=3e-5)
 
 
 def test_a_call_warns_once_of_all_its_portions(tiny_m3: M3Encoder, portions: list[int]) -> None:
