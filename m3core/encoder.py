@@ -36,8 +36,8 @@ class M3Encoder:
 
     Threads and tasks of asyncio may share an encoder: what they ask for at the same time goes through the model
     together, in whatever modes. Queries go first: one that comes while documents are under way waits for one layer of
-    the model only, and on an accelerator for two packs at most. What else is in a pack changes nothing but rounding:
-    texts lie side by side without padding, and attend to themselves only.
+    the model only; with OpenVINO for 256 tokens or one longer text, on an accelerator for two packs at most. What else
+    is in a pack changes nothing but rounding: texts lie side by side without padding, and attend to themselves only.
 
     It works in the process that loaded it, not in forked children. `close`, or `with M3Encoder(...) as encoder:`, lets
     go of the model's memory; so does the collection of an encoder that nobody uses any more.

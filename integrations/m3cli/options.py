@@ -14,7 +14,7 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id, directory, or m3-mini (bundled).")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu, cuda:1, mps. Default: the best there is.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or, with OpenVINO, int8.")]
 MaxLengthOption = Annotated[int | None, typer.Option(help="Cut texts at so many tokens. Default: the model's limit.")]
 MclsOption = Annotated[
     int | None, typer.Option(help="A CLS token before every so many tokens, such as 256, and their mean for dense.")
