@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from encoders_model import build_model, read_tokenizer
-from encoders_texts import ROOT, make_passages, make_queries
+from encoding.models import build_model, read_tokenizer
+from encoding.texts import ROOT, make_passages, make_queries
 from machine import measured
 
 from m3core import M3Encoder
@@ -83,7 +83,7 @@ def throughput(encoder: M3Encoder, calls: int) -> None:
 
 def latency(encoder: M3Encoder, documents: int) -> None:
     """A query every few milliseconds while a long job runs."""
-    passages, _ = make_passages(min(documents, 200), 0.8, read_tokenizer())
+    passages = make_passages(min(documents, 200), 0.8, read_tokenizer())
     passages = (passages * (documents // len(passages) + 1))[:documents]
     queries = make_queries(30)
     alone = percentiles([timed(encoder, query) for query in queries * 3])

@@ -17,7 +17,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
-from encoders_texts import ROOT
+from encoding.texts import ROOT
 
 from m3core import M3Encoder, M3Output
 from m3core.records import read_records
