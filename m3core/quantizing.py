@@ -20,11 +20,13 @@ _LOG = logging.getLogger("m3core")
 def int8_state(checkpoint: Checkpoint) -> State:
     """The weights with int8 matrices, as `quantized` makes them, from the file beside the checkpoint if there is one.
 
-    Otherwise it is written, if that can be done.
+    Otherwise it is written, if that can be done; not for weights that are stored quantized, which are few.
 
     Raises:
         InvalidModel: as `load_state`.
     """
+    if checkpoint.quantization is not None:
+        return quantized(fused(load_state(checkpoint)))
     path = checkpoint.path / FILE
     made_of = {"format": _FORMAT, "revision": checkpoint.revision}
     state = _read(path, made_of)

@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from encoders_model import build_model, read_tokenizer
+from encoding.models import build_model, read_tokenizer
 
 LAYERS, WIDTH = 24, 1024  # of bge-m3
 _DEBATE = Path(__file__).resolve().parents[2] / "examples" / "data" / "debate"

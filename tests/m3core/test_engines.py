@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from tiny import ZH_EN, save_m3, save_m3e
 
+import m3core
 from m3core import InvalidInput, M3Encoder, M3Output, MissingDependency
 from m3core.backbones import engines
 from m3core.evaluation import evaluate, load_beir
 from m3core.output import MODES
 
+MINI = Path(m3core.__file__).parent / "mini"
 TEXTS = [*ZH_EN, "ab <pad> c", "中国人 you " * 12, *(f"the {'a' * n} one" for n in range(30))]
 
 
@@ -155,6 +157,10 @@ def test_int8_weights_are_kept_beside_the_model(m3_dir: Path, tmp_path: Path) ->
     changed = M3Encoder(folder, device="cpu", dtype="int8").encode_documents(TEXTS)
     assert np.abs(changed.dense - expected.dense).max() > 0.1
     assert sorted(p.name for p in folder.iterdir()) == sorted({*(p.name for p in m3_dir.iterdir()), kept.name})
+
+
+def test_nothing_is_written_into_the_package(int8: M3Encoder) -> None:
+    assert not (MINI / "int8.safetensors").exists()
 
 
 def test_int8_needs_no_room_for_its_weights(m3_dir: Path, tmp_path: Path) -> None:
