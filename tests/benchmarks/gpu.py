@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from m3core import M3Encoder
-from m3core.backbones.torch import choose_device
+from m3core.backbones.engines import choose_device
 
 SHARE, TIMES = 0.55, {"FlagEmbedding fp16": 3.0, "sentence-transformers bf16": 2.0}  # what it should reach
 NOT_MEASURED = "not measured"
@@ -56,7 +56,7 @@ def main() -> None:
         workload = make_workload(Path(directory), options.layers, options.passages, documents, queries)
         found = conditions(device, workload)
         found["kernels"] = measures.agreement(workload, str(device), options.dtype)
-        with M3Encoder(workload.model, device=str(device), dtype=options.dtype) as encoder:
+        with M3Encoder(workload.model, device=str(device), engine="torch", dtype=options.dtype) as encoder:
             found |= measured(encoder, device, workload, options.rounds)
         found["peers"] = {} if device.type != "cuda" else peers(workload, device, options)
     show(found)
