@@ -3,10 +3,14 @@
 import os
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m3core.errors import InvalidModel
 from m3core.hub import Located
 from m3core.hub.cached import Repository
+
+if TYPE_CHECKING:
+    import torch
 
 _TORCH, _SAFETENSORS = "pytorch_model.bin", "model.safetensors"
 
@@ -31,7 +35,6 @@ def add_safetensors(located: Located) -> Path | None:
         raise InvalidModel(f"{directory} has no {_TORCH} that could be converted; weights in parts are not")
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     try:
         state = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
@@ -43,15 +46,27 @@ def add_safetensors(located: Located) -> Path | None:
             shared = value.untyped_storage().data_ptr() in seen
             seen.add(value.untyped_storage().data_ptr())
             tensors[name] = value.clone() if shared else value.contiguous()
-        partial = target.with_name(f"{target.name}.{os.getpid()}")
-        try:
-            save_file(tensors, partial, metadata={"format": "pt"})
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_whole(tensors, target, {"format": "pt"})
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise InvalidModel(f"{source} cannot be converted: {reason}") from error
     if located.revision is not None:
         Repository(located.name, directory.parents[2]).add(located.revision, _SAFETENSORS)
     return target
+
+
+def save_whole(tensors: "dict[str, torch.Tensor]", target: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file that is there whole or not at all, whoever else writes or reads it.
+
+    Raises:
+        OSError: it cannot be written.
+        SafetensorError: likewise.
+    """
+    from safetensors.torch import save_file
+
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    try:
+        save_file(tensors, partial, metadata)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,15 +1,13 @@
 """int8 weights of a checkpoint, kept in a file beside it, so that only the first start has to make them."""
 
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from m3core.checkpoint import Checkpoint
+from m3core.converting import save_whole
 from m3core.weights import State, fused, load_state
 
 FILE = "int8.safetensors"
@@ -74,12 +72,7 @@ def _read(path: Path, made_of: dict[str, str]) -> State | None:
 
 
 def _write(path: Path, state: State, made_of: dict[str, str]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        save_file({name: weights.contiguous() for name, weights in state.items()}, partial, made_of)
-        os.replace(partial, path)
+        save_whole({name: weights.contiguous() for name, weights in state.items()}, path, made_of)
     except (SafetensorError, OSError) as error:
         _LOG.info("%s cannot be written (%s); the next start makes the weights again", path, error)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

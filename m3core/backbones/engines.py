@@ -10,7 +10,7 @@ from m3core.errors import InvalidInput, MissingDependency
 
 ENGINES = ("torch", "openvino")
 ACTIVATIONS = ("gelu", "relu")  # of those that transformers knows, the ones that BERT and XLM-R come with
-_MEASURED = ("x86_64", "AMD64")  # the processors that OpenVINO was found to be faster on
+X86 = ("x86_64", "AMD64")  # the processors that OpenVINO and oneDNN were found to be faster on
 
 
 def choose_device(device: str | None) -> torch.device:
@@ -46,7 +46,7 @@ def choose_engine(engine: str, attention: str, device: torch.device, checkpoint:
     installed = find_spec("openvino") is not None
     served = device.type == "cpu" and checkpoint.activation in ACTIVATIONS and attention == "auto"
     if engine == "auto":
-        return "openvino" if installed and served and platform.machine() in _MEASURED else "torch"
+        return "openvino" if installed and served and platform.machine() in X86 else "torch"
     if engine == "openvino":
         if not served:
             what = f"attention={attention!r}" if attention != "auto" else f"activation {checkpoint.activation!r}"

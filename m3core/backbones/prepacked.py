@@ -8,7 +8,8 @@ import platform
 import torch
 from transformers.activations import GELUActivation
 
-_X86 = ("x86_64", "AMD64")
+from m3core.backbones.engines import X86
+
 _ROWS = 512  # that the layout is made for; it serves any number
 
 
@@ -30,7 +31,7 @@ class PackedLinear(torch.nn.Module):
 
 def can_pack(weight: torch.Tensor) -> bool:
     """Whether oneDNN serves such weights here."""
-    if weight.device.type != "cpu" or platform.machine() not in _X86 or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or platform.machine() not in X86 or not torch.backends.mkldnn.is_available():
         return False
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
