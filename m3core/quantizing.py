@@ -39,9 +39,9 @@ def int8_state(checkpoint: Checkpoint) -> State:
 def quantized(state: State) -> State:
     """Weights with the matrices of linear layers in int8, and embeddings in float16.
 
-    Hidden channels are put in order of the mean square that layer normalization gives them, `weight² + bias²` summed over
-    all of them, so that the few large ones of a trained model are neighbours: activations are quantized in groups of
-    neighbours, each as finely as its largest allows.
+    Hidden channels are put in order of the mean square that layer normalization gives them, `weight² + bias²` summed
+    over all of them, so that the few large ones of a trained model are neighbours: activations are quantized in groups
+    of neighbours, each as finely as its largest allows.
 
     Args:
         state: weights in float32 by name, with queries, keys and values in one.

@@ -1,49 +1,60 @@
-"""Loading weights: the transformer body into transformers' own classes, and the heads. Nothing is unpickled."""
+"""Loading weights: the transformer body into transformers' own classes, and the heads. Nothing is unpickled.
+
+transformers is imported where a body is loaded: that takes longer than to load int8 weights from their file, which need
+none of it.
+"""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from m3core.backbones import Backbone
-from m3core.backbones.attention import NAME as PACKED_ATTENTION
 from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint, Head
 from m3core.errors import InvalidModel
 from m3core.heads import Heads
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
-_Q4_FILE = "model.q4.safetensors"
+_FILE, _Q4_FILE = "model.safetensors", "model.q4.safetensors"
+_PART = 1 << 28  # bytes of a file to map at once
+_CHECKED = 1 << 22  # values at once
 _LOADING = threading.Lock()
 
 State = dict[str, torch.Tensor]
 """Weights by name."""
 
 
-def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
     """The transformer with packed attention and without a pooler, in `dtype` on `device`.
 
     Raises:
         InvalidModel: weights are missing, damaged, of the wrong shape, or not finite.
     """
+    import transformers
+
+    from m3core.backbones.attention import NAME as PACKED_ATTENTION
+
     model_class: Any = getattr(transformers, _CLASSES[checkpoint.model_type])  # from_pretrained's types say too little
-    model: PreTrainedModel
+    model: transformers.PreTrainedModel
     with _quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
         config = model_class.config_class.from_pretrained(checkpoint.path)
         path: Path | None = checkpoint.path
         state = None
         if checkpoint.quantization is not None:
             path, state = None, _dequantized(checkpoint)
+        elif (checkpoint.path / _FILE).is_file():
+            path, state = None, _stored(checkpoint.path / _FILE, dtype)
         model, report = model_class.from_pretrained(
             path,
             config=config,
@@ -168,8 +179,28 @@ def _dequantized(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return state
 
 
+def _stored(path: Path, dtype: torch.dtype) -> State:
+    """The weights of a safetensors file in `dtype`: mapped into memory if that is how they are stored.
+
+    Otherwise a part of the file is mapped at a time, so that it is not in memory as a whole beside what is made of it.
+    """
+    state: State = {}
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+    while names:
+        with safe_open(path, "pt") as file:
+            mapped = 0
+            while names and mapped < _PART:
+                weights = file.get_tensor(names[-1])
+                mapped += weights.nbytes
+                state[names.pop()] = weights.to(dtype if weights.is_floating_point() else weights.dtype)
+                del weights
+    return state
+
+
 def _check_finite(values: torch.Tensor, name: str, path: Path) -> None:
-    if not torch.isfinite(values.detach().sum(dtype=torch.float32)):
+    parts = values.detach().flatten().split(_CHECKED)  # a sum of all in float32 would make a copy first
+    if not all(torch.isfinite(part.sum(dtype=torch.float32)) for part in parts):
         raise InvalidModel(f"{path} holds NaN or infinite values in {name}; it is damaged, or training diverged")
 
 
@@ -188,6 +219,8 @@ def _invalid_model_named(path: Path) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Transformers' own progress bars and reports, off while we load; we report what is wrong ourselves."""
+    from transformers.utils import logging
+
     with _LOADING:  # the settings are the process's, so one thread at a time
         verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity_error()

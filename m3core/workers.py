@@ -6,7 +6,6 @@ import pickle
 import signal
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import get_context, process
@@ -69,7 +68,6 @@ class Worker:
         self._changing = threading.RLock()  # reentrant, as an encoder may be collected and closed while it is held
         self._closed = False
         self._start()
-        _STARTED.add(self)
 
     def await_loaded(self) -> None:
         """Waits until the model is loaded, and raises what loading it raises there."""
@@ -160,13 +158,13 @@ class Worker:
         return f"ended with exit code {code}"
 
 
-_STARTED: weakref.WeakSet[Worker] = weakref.WeakSet()
+_WORKERS: WeakSet[Worker] = WeakSet()
 
 
 @atexit.register  # later than multiprocessing's own, so it comes before that, which ends processes without a word to us
 def _close_all(process: int = os.getpid()) -> None:
     if os.getpid() == process:
-        for worker in list(_STARTED):
+        for worker in list(_WORKERS):
             worker.close()
 
 
@@ -175,7 +173,6 @@ def _leave_all() -> None:
         worker.leave()
 
 
-_WORKERS: "WeakSet[Worker]" = WeakSet()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_all)
 

@@ -25,10 +25,12 @@ def info(
     checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
 
     from m3core.backbones.engines import choose_device, choose_dtype, choose_engine
+    from m3core.quantizing import FILE as INT8
 
     device = choose_device(None)
     engine = choose_engine("auto", "auto", device, checkpoint)
-    size = sum(p.stat().st_size for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt"))
+    weights = [p for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt") and p.name != INT8]
+    size = sum(path.stat().st_size for path in weights)
     rows = {
         "model": f"{checkpoint.name} ({checkpoint.family}, {checkpoint.model_type})",
         "revision": checkpoint.revision,
@@ -70,18 +72,22 @@ def _print_cache() -> None:
     table = plain_table("in the cache", "commit", "MB", "from", "files")
     for repository in Repository.all():
         for commit in repository.commits():
-            damaged = [file.name for file in repository.damaged(commit)]
-            lacking = repository.missing(commit)
-            state = (
-                f"damaged: {', '.join(damaged)}"
-                if damaged
-                else f"lacks {', '.join(lacking)}"
-                if lacking
-                else "verified"
-            )
             size = sum(path.stat().st_size for path in repository.snapshot(commit).rglob("*") if path.is_file())
-            columns = (repository.model, commit[:8], f"{size / 1e6:.0f}", repository.source(commit) or "", state)
+            columns = (
+                repository.model,
+                commit[:8],
+                f"{size / 1e6:.0f}",
+                repository.source(commit) or "",
+                _state(repository, commit),
+            )
             table.add_row(*map(Text, columns))
     if table.row_count:
         Console().print()
         Console().print(table, soft_wrap=True)
+
+
+def _state(repository: Repository, commit: str) -> str:
+    if damaged := repository.damaged(commit):
+        return f"damaged: {', '.join(file.name for file in damaged)}"
+    lacking = repository.missing(commit)
+    return f"lacks {', '.join(lacking)}" if lacking else "verified"

@@ -14,7 +14,8 @@ def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
 
     Its inputs, in this order:
 
-    - `token_ids`: `(tokens,)` int64 of texts side by side.
+    - `words`: `(tokens, hidden)` float32, the word embeddings of texts side by side. Looking them up is not part of it:
+      the table is the largest of a multilingual model's weights, and would be in memory once more.
     - `positions`: `(tokens,)` int64, as `Pack.positions` counts.
     - `mask`: `(1, 1, tokens or 1, tokens)` float32, added to the dot products: 0 within a text, very negative between.
 
@@ -25,10 +26,11 @@ def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
             `m3core.quantizing.quantized` makes them. The graph shares their memory.
         checkpoint: what they belong to.
     """
-    token_ids, positions = (opset13.parameter([-1], ov.Type.i64, name) for name in ("token_ids", "positions"))
+    words = opset13.parameter([-1, checkpoint.hidden_size], ov.Type.f32, "words")
+    positions = opset13.parameter([-1], ov.Type.i64, "positions")
     mask = opset13.parameter([1, 1, -1, -1], ov.Type.f32, "mask")
     builder = _Builder(state, checkpoint)
-    return ov.Model([builder.encoder(token_ids, positions, mask)], [token_ids, positions, mask])
+    return ov.Model([builder.encoder(words, positions, mask)], [words, positions, mask])
 
 
 def linear_graph(weight: torch.Tensor, bias: torch.Tensor) -> ov.Model:
@@ -43,10 +45,9 @@ class _Builder:
         self._state, self._checkpoint = state, checkpoint
         self._heads = checkpoint.hidden_size // checkpoint.head_dim
 
-    def encoder(self, token_ids: Node, positions: Node, mask: Node) -> Node:
-        states = self._add(
-            self._rows("embeddings.word_embeddings", token_ids), self._rows("embeddings.position_embeddings", positions)
-        )
+    def encoder(self, words: Node, positions: Node, mask: Node) -> Node:
+        table = self._constant(self._state["embeddings.position_embeddings.weight"])
+        states = self._add(words, opset13.convert(opset13.gather(table, positions, _int(0)), "f32"))
         kind = self._state["embeddings.token_type_embeddings.weight"][:1].float()  # all texts are of the first kind
         states = self._normalized(self._add(states, self._constant(kind)), "embeddings.LayerNorm")
         layer = 0
@@ -88,9 +89,6 @@ class _Builder:
     def _normalized(self, states: Node, name: str) -> Node:
         unit = opset13.mvn(states, _ints(-1), True, self._checkpoint.layer_norm_eps, "INSIDE_SQRT")
         return self._add(opset13.multiply(unit, self._row(f"{name}.weight")), self._row(f"{name}.bias"))
-
-    def _rows(self, name: str, which: Node) -> Node:
-        return opset13.convert(opset13.gather(self._constant(self._state[f"{name}.weight"]), which, _int(0)), "f32")
 
     def _row(self, name: str) -> Node:
         return self._constant(self._state[name][None])

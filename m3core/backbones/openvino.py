@@ -47,7 +47,9 @@ class OpenVinoBackbone:
         self._checkpoint = checkpoint
         with out_of_memory_named():
             state = int8_state(checkpoint) if dtype == "int8" else fused(load_state(checkpoint))
-            self.vocabulary = len(state["embeddings.word_embeddings.weight"])
+            words = state.pop("embeddings.word_embeddings.weight")
+            self._words = (words if self.dtype == torch.float32 else words.half()).numpy()
+            self.vocabulary = len(words)
             group = _group(checkpoint.hidden_size) if dtype == "int8" else 0
             self._request = _compiled(encoder_graph(state, checkpoint), self.dtype, group)
 
@@ -60,7 +62,8 @@ class OpenVinoBackbone:
             for piece in pack.split(list(_pieces(pack.lengths))):
                 between()
                 rows = slice(done, done + len(piece.token_ids))
-                inputs = [piece.token_ids, positions[rows], _mask(piece.lengths)]
+                words = self._words[piece.token_ids].astype(np.float32, copy=False)
+                inputs = [words, positions[rows], _mask(piece.lengths)]
                 states[rows] = self._request.infer(inputs, share_outputs=True)[0]
                 done = rows.stop
         return torch.from_numpy(states)

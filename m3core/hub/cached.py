@@ -19,7 +19,6 @@ from m3core.hub.listing import HASH, Listing, RepoFile, has_weights, needed
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OURS = "m3-retrieval.json"
-_CHUNK = 1 << 20
 
 
 class Repository:
@@ -262,11 +261,9 @@ def hasher(file: RepoFile) -> Any:
 
 def hash_of(path: Path, like: str = "0" * 64) -> str:
     """The digest of a file, of the same kind as another digest; else sha256."""
-    hashed = hasher(RepoFile(path.name, path.stat().st_size, like))
+    file = RepoFile(path.name, path.stat().st_size, like)
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            hashed.update(chunk)
-    return str(hashed.hexdigest())
+        return hashlib.file_digest(stream, lambda: hasher(file)).hexdigest()
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """Which hubs to ask, in which order."""
 
 import json
-import logging
 import os
 import re
 import time
@@ -13,8 +12,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from m3core.errors import InvalidInput
-
-logger = logging.getLogger("m3core.hub")
 
 HUGGING_FACE = "https://huggingface.co"
 PUBLIC = (HUGGING_FACE, "https://hf-mirror.com")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("m3core.hub")
 
-
 _WAITS = (0.0, 1.0, 4.0)  # seconds before each round of all endpoints that brings nothing new
 _LONGEST_WAIT = 60.0  # that an endpoint may ask for
 _PROGRESS = 1 << 16  # bytes that make it worth while to go on at the same endpoint
@@ -94,7 +93,7 @@ class Fetch:
         repository = self._repository
         lacking = [file for file in wanted.files if not repository.has(file, wanted.commit)]
         self._check_space(lacking)
-        sources = {str(first): None} if not lacking else {}
+        sources: dict[str, None] = {}
         total = sum(file.size for file in wanted.files)
         bar = tqdm(
             total=total,
@@ -118,36 +117,41 @@ class Fetch:
         """One file, from the endpoint that delivers it."""
         begin = bar.n
         choice = sorted(self._health.ordered(self._choice), key=lambda endpoint: endpoint != first)
-        without_ranges: set[Endpoint] = set()
         wait = 0.0
         path = self._repository.partial(file)
         with Partial(path, file, lambda size: bar.update(begin + size - bar.n)) as partial:
-            best = partial.size
             for pause in _WAITS:
                 time.sleep(max(pause, wait))
                 answers = {}
                 for endpoint in choice:
-                    while True:
-                        request = self._request(file, commit, endpoint)
-                        try:
-                            receive(*request, partial, ranges=endpoint not in without_ranges)
-                        except DownloadFailed:
-                            raise
-                        except Exception as error:  # in one of the many ways of clients and networks
-                            answers[endpoint] = self._note(endpoint, error)
-                            again = isinstance(error, NoRange) and endpoint not in without_ranges
-                        else:
-                            self._health.answered(endpoint)
-                            return endpoint
-                        if again:
-                            without_ranges.add(endpoint)
-                        elif partial.size < best + _PROGRESS:
-                            break
-                        best = max(best, partial.size)
+                    answer = self._receive(file, commit, endpoint, partial)
+                    if answer is None:
+                        return endpoint
+                    answers[endpoint] = answer
                 choice, wait = _again(answers)
                 if not choice:
                     break
         raise self.failure()
+
+    def _receive(self, file: RepoFile, commit: str, endpoint: Endpoint, partial: Partial) -> Answer | None:
+        """The rest of a file from one endpoint, as often as each try brings much of it; its answer if that fails."""
+        ranges = True
+        while True:
+            begin = partial.size
+            request = self._request(file, commit, endpoint)
+            try:
+                receive(*request, partial, ranges=ranges)
+            except DownloadFailed:
+                raise
+            except Exception as error:  # in one of the many ways of clients and networks
+                answer = self._note(endpoint, error)
+                if isinstance(error, NoRange) and ranges:
+                    ranges = False
+                elif partial.size < begin + _PROGRESS:
+                    return answer
+            else:
+                self._health.answered(endpoint)
+                return None
 
     def _request(self, file: RepoFile, commit: str, endpoint: Endpoint) -> tuple[str, dict[str, str]]:
         from huggingface_hub import hf_hub_url

@@ -199,8 +199,10 @@ def test_eval_prints_a_table_by_kind(debate: Path, tmp_path: Path) -> None:
 
 def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(m3e_dir, tmp_path / "model"))
-    (folder / "model.safetensors").write_bytes(b"no weights")
+    (folder / "model.safetensors").write_bytes(b"no weights" * 200_000)
+    (folder / "int8.safetensors").write_bytes(b"made of them" * 100_000)
     out = m3("info", folder)
+    assert re.search(r"weights +2 MB", out)
     assert re.search(r"modes +dense\s*$", out, re.M)
     assert re.search(r"maximum length +48 tokens", out)
     assert re.search(r"score weights +dense 1, sparse 0.03, multi-vector 0.5", m3("info"))

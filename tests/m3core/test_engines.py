@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +136,20 @@ def test_int8_finds_what_float32_finds(
     for system in one[0].systems:
         expected, made = (np.mean([report.mean(system) for report in reports]) for reports in (one, other))
         assert made == pytest.approx(expected, abs=0.005), system
+
+
+def test_int8_weights_from_their_file_need_no_transformers(m3_dir: Path, tmp_path: Path) -> None:
+    """Which takes longer to import than they take to load."""
+    folder = tmp_path / "model"
+    shutil.copytree(m3_dir, folder)
+    M3Encoder(folder, device="cpu", dtype="int8")
+    code = (
+        "import sys; from m3core import M3Encoder; "
+        f"M3Encoder({str(folder)!r}, device='cpu', dtype='int8').encode_queries(['a']); print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "openvino" in loaded.split()
+    assert "transformers" not in loaded.split()
 
 
 def test_int8_weights_are_kept_beside_the_model(m3_dir: Path, tmp_path: Path) -> None:
