@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 _FILE, _Q4_FILE = "model.safetensors", "model.q4.safetensors"
-_PART = 1 << 28  # bytes of a file to map at once
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_PART = 1 << 25  # values to convert at once
 _CHECKED = 1 << 22  # values at once
 _LOADING = threading.Lock()
 
@@ -54,7 +55,8 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
         if checkpoint.quantization is not None:
             path, state = None, _dequantized(checkpoint)
         elif (checkpoint.path / _FILE).is_file():
-            path, state = None, _stored(checkpoint.path / _FILE, dtype)
+            state = _converted(checkpoint.path / _FILE, dtype)
+            path = path if state is None else None
         model, report = model_class.from_pretrained(
             path,
             config=config,
@@ -179,22 +181,24 @@ def _dequantized(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return state
 
 
-def _stored(path: Path, dtype: torch.dtype) -> State:
-    """The weights of a safetensors file in `dtype`: mapped into memory if that is how they are stored.
+def _converted(path: Path, dtype: torch.dtype) -> State | None:
+    """The weights of a safetensors file in another dtype than they are stored in; `None` if that is theirs.
 
-    Otherwise a part of the file is mapped at a time, so that it is not in memory as a whole beside what is made of it.
+    A part of the file is mapped at a time, so that it is not in memory as a whole beside what is made of it.
     """
-    state: State = {}
     with safe_open(path, "pt") as file:
-        names = list(file.keys())
-    while names:
-        with safe_open(path, "pt") as file:
-            mapped = 0
-            while names and mapped < _PART:
-                weights = file.get_tensor(names[-1])
-                mapped += weights.nbytes
-                state[names.pop()] = weights.to(dtype if weights.is_floating_point() else weights.dtype)
-                del weights
+        stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        shapes = {n: part.get_shape() for n, part in stored.items() if part.get_shape() and part.get_dtype() in _FLOATS}
+        if {_FLOATS[stored[name].get_dtype()] for name in shapes} <= {dtype}:
+            return None
+        del stored
+    state: State = {}
+    for name, shape in shapes.items():
+        values = state[name] = torch.empty(shape, dtype=dtype)
+        rows = max(1, _PART // max(1, values[:1].numel()))
+        for first in range(0, len(values), rows):
+            with safe_open(path, "pt") as file:
+                values[first : first + rows] = file.get_slice(name)[first : first + rows]
     return state
 
 

@@ -42,8 +42,8 @@ def can_pack(weight: torch.Tensor) -> bool:
 
 @torch.inference_mode()
 def pack_linears(model: torch.nn.Module) -> None:
-    """Puts packed layers in place of a model's, one by one, where they can be."""
-    for parent in list(model.modules()):
+    """Puts packed layers in place of a model's, one by one, where they can be; no two copies of all are in memory."""
+    for parent in [module for module in model.modules() if not isinstance(module, torch.nn.Linear)]:
         for name, layer in list(parent.named_children()):
             if isinstance(layer, torch.nn.Linear) and can_pack(layer.weight):
                 gelu = isinstance(getattr(parent, "intermediate_act_fn", None), GELUActivation)
