@@ -47,9 +47,8 @@ class OpenVinoBackbone:
         self._checkpoint = checkpoint
         with out_of_memory_named():
             state = int8_state(checkpoint) if dtype == "int8" else fused(load_state(checkpoint))
-            words = state.pop("embeddings.word_embeddings.weight")
-            self._words = (words if self.dtype == torch.float32 else words.half()).numpy()
-            self.vocabulary = len(words)
+            self._words = state.pop("embeddings.word_embeddings.weight").numpy()
+            self.vocabulary = len(self._words)
             group = _group(checkpoint.hidden_size) if dtype == "int8" else 0
             self._request = _compiled(encoder_graph(state, checkpoint), self.dtype, group)
 
