@@ -130,7 +130,6 @@ def store_methods(
         ),
         "LangChain amax_marginal_relevance_search": lambda: langchain.amax_marginal_relevance_search(question()),
         "LangChain aget_by_ids": lambda: langchain.aget_by_ids(ids),
-        "LangChain adelete": lambda: langchain.adelete([str(next(oldest)) for _ in range(100)]),
         "LangChain adelete, none there": lambda: langchain.adelete(["none such"]),
         "LangChain adelete, filter": lambda: langchain.adelete(filter={"n": -1}),
         "LangChain retriever of the store": lambda: langchain.as_retriever(search_type="hybrid").ainvoke(question()),
@@ -140,14 +139,16 @@ def store_methods(
         "LlamaIndex aget_nodes": lambda: llama.aget_nodes(ids),
         "LlamaIndex aget_nodes, filters": lambda: llama.aget_nodes(filters=some),
         "LlamaIndex adelete": lambda: llama.adelete("none such"),
-        "LlamaIndex adelete_nodes": lambda: llama.adelete_nodes([str(next(oldest)) for _ in range(100)]),
         "LlamaIndex adelete_nodes, filters": lambda: llama.adelete_nodes(ids, filters=none),
         "LlamaIndex M3Retriever": lambda: llama_retriever.aretrieve(question()),
     }
     for mode in ("DEFAULT", "SPARSE", "HYBRID", "SEMANTIC_HYBRID", "MMR"):
         query_mode = VectorStoreQueryMode[mode]
         methods[f"LlamaIndex aquery, {mode}"] = lambda query_mode=query_mode: llama.aquery(by_mode(query_mode))
-    return methods
+    return methods | {  # last, for not many records are left
+        "LangChain adelete": lambda: langchain.adelete([str(next(oldest)) for _ in range(100)]),
+        "LlamaIndex adelete_nodes": lambda: llama.adelete_nodes([str(next(oldest)) for _ in range(100)]),
+    }
 
 
 async def check(methods: dict[str, Callable[[], Awaitable[object]]]) -> None:

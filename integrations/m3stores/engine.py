@@ -4,6 +4,7 @@ An engine's methods are coroutines. A blocking engine's never wait for anything 
 can run them without an event loop; an async engine's wait for its client. What a store does is written once, over both.
 """
 
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,8 @@ from m3stores.collection import Page, Schema
 from m3stores.filters import Expression
 
 T = TypeVar("T")
+
+_PAUSE = 0.0002  # seconds
 
 GENTLY = ContextVar("GENTLY", default=False)
 """Whether an event loop goes on meanwhile, so that an engine that holds up every thread should work in short turns."""
@@ -114,6 +117,16 @@ def gently(work: Callable[[], T]) -> T:
     """What some work returns, done in short turns as far as its engine can; for a thread beside an event loop."""
     GENTLY.set(True)  # in the context of this thread
     return work()
+
+
+def give_way() -> None:
+    """Lets the event loop go on, if one does meanwhile; to be called at the end of each short turn.
+
+    It is a pause in which a thread that waits for the interpreter can wake up and take it. `sleep(0)` is over too soon:
+    this thread would have the interpreter again before the other one is awake.
+    """
+    if GENTLY.get():
+        time.sleep(_PAUSE)
 
 
 def finished(work: Coroutine[Any, Any, T]) -> T:

@@ -82,6 +82,10 @@ class QdrantEngine(ABC):
         """Within it nobody else writes, where that can be had."""
         return nullcontext()
 
+    def _at_a_time(self, most: int) -> int:
+        """How many points to read in one request, if an answer may have so many."""
+        return most
+
     @abstractmethod
     async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]: ...
 
@@ -212,7 +216,7 @@ class QdrantEngine(ABC):
         ]
 
     async def _points(self, ids: Sequence[str], payload: Any, vectors: Any, most: int = _IDS) -> AsyncIterator[Any]:
-        wanted = self._ids(ids)
+        wanted, most = self._ids(ids), self._at_a_time(most)
         for start in range(0, len(wanted), most):
             for point in await self._retrieve(wanted[start : start + most], payload, vectors):
                 yield point

@@ -1,6 +1,5 @@
 """The embedded engine: Qdrant in this process, by qdrant-edge."""
 
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +8,7 @@ from typing import Any
 
 from m3core import M3Output, Mode, Record
 from m3stores.collection import Schema
-from m3stores.engine import GENTLY
+from m3stores.engine import GENTLY, give_way
 from m3stores.filters import Expression, keys
 from m3stores.qdrant.base import QdrantEngine
 from m3stores.qdrant.edge_models import EdgeModels
@@ -20,6 +19,7 @@ from m3stores.qdrant.slices import PART, Condition, Place, merged
 
 _FLUSH_BYTES = 64 << 20  # a log of more takes long to read again after a crash (20,000 records: 2 s)
 _SCROLL = 1000
+_TURN = 100  # records that are read in 1 ms or so
 _FEW = 2000  # records that are searched by their ids
 
 
@@ -134,14 +134,14 @@ class EdgeEngine(QdrantEngine):
             return Place.start(shard.info().points_count)
 
     def _slices(self, filter: Any) -> Iterator[Any]:
-        """The filter for the engine, in one piece or in several. Other threads get their turn between them."""
+        """The filter for the engine, in one piece or in several, between which the event loop gets its turn."""
         native = filter.filter if isinstance(filter, Condition) else filter
         if not self._is_cut(filter):
             yield native
             return
         for place in self._start().slices():
             yield self._edge_models.of_parts(native, place)
-            time.sleep(0)
+            give_way()
 
     async def clear(self) -> None:
         """Deletes all points."""
@@ -175,9 +175,14 @@ class EdgeEngine(QdrantEngine):
                 shard.flush()  # lets the engine drop what it has logged
                 self._unflushed = 0
 
+    def _at_a_time(self, most: int) -> int:
+        return min(most, _TURN) if GENTLY.get() else most
+
     async def _retrieve(self, ids: list[Any], payload: Any, vectors: Any) -> list[Any]:
         with self._guard.use() as shard:
-            return list(shard.retrieve(ids, with_payload=payload, with_vector=vectors))
+            points = list(shard.retrieve(ids, with_payload=payload, with_vector=vectors))
+        give_way()
+        return points
 
     async def _scroll(self, filter: Any, offset: Any, limit: int, payload: Any, vectors: Any) -> tuple[list[Any], Any]:
         native = filter.filter if isinstance(filter, Condition) else filter
@@ -190,21 +195,29 @@ class EdgeEngine(QdrantEngine):
             some, following = self._scrolled(part, place.offset, limit - len(points), payload, vectors)
             points += some
             place = place.following(None if following is None else str(following))
-            time.sleep(0)  # another thread's turn
         return points, place
 
     def _scrolled(self, filter: Any, offset: Any, limit: int, payload: Any, vectors: Any) -> tuple[list[Any], Any]:
-        request = self._edge.ScrollRequest(
-            offset=offset, limit=limit, filter=filter, with_payload=payload, with_vector=vectors
-        )
-        with self._guard.use() as shard:
-            points, following = shard.scroll(request)
-        return list(points), following
+        points: list[Any] = []
+        while True:
+            request = self._edge.ScrollRequest(
+                offset=offset,
+                limit=self._at_a_time(limit - len(points)),
+                filter=filter,
+                with_payload=payload,
+                with_vector=vectors,
+            )
+            with self._guard.use() as shard:
+                some, offset = shard.scroll(request)
+            points += some
+            give_way()
+            if offset is None or len(points) >= limit:
+                return points, offset
 
     async def _query(self, requests: list[Any]) -> list[list[Any]]:
         found = []
         for request in requests:
             with self._guard.use() as shard:
                 found.append(list(shard.query(request)))
-            time.sleep(0)  # another thread's turn
+            give_way()
         return found

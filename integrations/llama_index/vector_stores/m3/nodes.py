@@ -27,10 +27,12 @@ def record_of(node: BaseNode) -> Record:
 
 def node_of(found: Hit | Record) -> BaseNode:
     """The node that a record was made of; a `TextNode` if something else than LlamaIndex made it."""
-    shell = found.metadata.get(_NODE)
-    node = TextNode(id_=found.id) if shell is None else json_to_doc(json.loads(shell))
+    shell, metadata = found.metadata.get(_NODE), visible_metadata(found.metadata)
+    if shell is None:
+        return TextNode(id_=found.id, text=found.text, metadata=metadata)
+    node = json_to_doc(json.loads(shell))
     node.set_content(found.text)
-    node.metadata = visible_metadata(found.metadata)
+    node.metadata = metadata
     return node
 
 
