@@ -21,14 +21,14 @@ from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint, Head
 from m3core.errors import InvalidModel
 from m3core.heads import Heads
+from m3core.stored import Stored, StoredWords
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 _FILE, _Q4_FILE = "model.safetensors", "model.q4.safetensors"
-_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_PART = 1 << 25  # values to convert at once
+_WORDS = "embeddings.word_embeddings.weight"
 _CHECKED = 1 << 22  # values at once
 _LOADING = threading.Lock()
 
@@ -38,6 +38,8 @@ State = dict[str, torch.Tensor]
 
 def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
     """The transformer with packed attention and without a pooler, in `dtype` on `device`.
+
+    On a CPU, word embeddings that a file holds in another dtype stay there, as `StoredWords`.
 
     Raises:
         InvalidModel: weights are missing, damaged, of the wrong shape, or not finite.
@@ -51,12 +53,15 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
     with _quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
         config = model_class.config_class.from_pretrained(checkpoint.path)
         path: Path | None = checkpoint.path
-        state = None
+        state = words = None
         if checkpoint.quantization is not None:
             path, state = None, _dequantized(checkpoint)
-        elif (checkpoint.path / _FILE).is_file():
-            state = _converted(checkpoint.path / _FILE, dtype)
-            path = path if state is None else None
+        elif (checkpoint.path / _FILE).is_file() and (stored := Stored(checkpoint.path / _FILE)).dtypes - {dtype}:
+            path, words = None, _words(stored, config) if device.type == "cpu" else None
+            state = {name: stored.converted(name, dtype) for name in stored.shapes if name != words}
+            if words is not None:  # a small table in place of it
+                config.vocab_size = (config.pad_token_id or 0) + 1
+                state[words] = torch.zeros(config.vocab_size, config.hidden_size, dtype=dtype)
         model, report = model_class.from_pretrained(
             path,
             config=config,
@@ -79,6 +84,11 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
             raise InvalidModel(f"{checkpoint.path} {what} ({len(keys)}: {named}); fetch or save it again")
     for name, parameter in model.named_parameters():
         _check_finite(parameter, name, checkpoint.path)
+    if words is not None:
+        for _, values in stored.parts(words):
+            _check_finite(values, words, checkpoint.path)
+        model.config.vocab_size = stored.shapes[words][0]
+        model.set_input_embeddings(StoredWords(stored.mapped(words), dtype))
     with out_of_memory_named():
         model.to(device)  # type: ignore[arg-type]  # its wrapper hides the overload that takes a device
     return model
@@ -87,7 +97,7 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
 def load_state(checkpoint: Checkpoint) -> State:
     """The weights of `load_body` in float32, by transformers' names. Raises as it does."""
     state: State = load_body(checkpoint, torch.float32, torch.device("cpu")).state_dict()
-    return state
+    return {name: values.float() for name, values in state.items()}
 
 
 def fused(state: State) -> State:
@@ -181,25 +191,10 @@ def _dequantized(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return state
 
 
-def _converted(path: Path, dtype: torch.dtype) -> State | None:
-    """The weights of a safetensors file in another dtype than they are stored in; `None` if that is theirs.
-
-    A part of the file is mapped at a time, so that it is not in memory as a whole beside what is made of it.
-    """
-    with safe_open(path, "pt") as file:
-        stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        shapes = {n: part.get_shape() for n, part in stored.items() if part.get_shape() and part.get_dtype() in _FLOATS}
-        if {_FLOATS[stored[name].get_dtype()] for name in shapes} <= {dtype}:
-            return None
-        del stored
-    state: State = {}
-    for name, shape in shapes.items():
-        values = state[name] = torch.empty(shape, dtype=dtype)
-        rows = max(1, _PART // max(1, values[:1].numel()))
-        for first in range(0, len(values), rows):
-            with safe_open(path, "pt") as file:
-                values[first : first + rows] = file.get_slice(name)[first : first + rows]
-    return state
+def _words(stored: Stored, config: Any) -> str | None:
+    """The name of the word embeddings, if they are of the shape that the model asks for."""
+    shape = (config.vocab_size, config.hidden_size)
+    return next((n for n, held in stored.shapes.items() if n.endswith(_WORDS) and held == shape), None)
 
 
 def _check_finite(values: torch.Tensor, name: str, path: Path) -> None:

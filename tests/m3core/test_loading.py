@@ -155,23 +155,38 @@ def damage_weights(folder: Path, change) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-QUERY = "encoder.layer.1.attention.self.query.weight"
+QUERY, WORDS = "encoder.layer.1.attention.self.query.weight", "embeddings.word_embeddings.weight"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("damaged", [QUERY, WORDS])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop(QUERY), rf"lacks weights that its config\.json asks for \(1: {QUERY}"),
-        (lambda w: w[QUERY].__setitem__((0, 0), float("nan")), f"NaN or infinite values in {QUERY}"),
-        (lambda w: w[QUERY].__setitem__((0, 0), float("inf")), f"NaN or infinite values in {QUERY}"),
-        (lambda w: w.update({QUERY: w[QUERY][:5].clone()}), rf"weights of another shape .*{QUERY}"),
+        (lambda w, name: w.pop(name), r"lacks weights that its config\.json asks for \(1: "),
+        (lambda w, name: w[name].__setitem__((7, 0), float("nan")), "NaN or infinite values in "),
+        (lambda w, name: w[name].__setitem__((7, 0), float("inf")), "NaN or infinite values in "),
+        (lambda w, name: w.update({name: w[name][:5].clone()}), "weights of another shape .*"),
     ],
     ids=["missing", "nan", "infinite", "wrong shape"],
 )
-def test_damaged_weights_are_named(model_dir: Path, change, message: str) -> None:
-    damage_weights(model_dir, change)
-    with pytest.raises(InvalidModel, match=message):
-        M3Encoder(model_dir)
+def test_damaged_weights_are_named(model_dir: Path, change, message: str, damaged: str, dtype: str) -> None:
+    damage_weights(model_dir, lambda weights: change(weights, damaged))
+    with pytest.raises(InvalidModel, match=message + damaged):
+        M3Encoder(model_dir, dtype=dtype, device="cpu", engine="torch")
+
+
+@pytest.mark.parametrize("prefix", ["", "roberta."])
+def test_words_that_stay_in_their_file_are_the_same(model_dir: Path, prefix: str) -> None:
+    """Another dtype than the file's is made of the rows of a text alone; also under a larger model's names."""
+    weights = load_file(model_dir / "model.safetensors")
+    options = {"dtype": "bfloat16", "device": "cpu", "engine": "torch"}
+    save_file({prefix + n: w for n, w in weights.items()}, model_dir / "model.safetensors", {"format": "pt"})
+    mapped = M3Encoder(model_dir, **options).encode_documents(TEXTS)
+    save_file({n: w.bfloat16() for n, w in weights.items()}, model_dir / "model.safetensors", {"format": "pt"})
+    held = M3Encoder(model_dir, **options).encode_documents(TEXTS)
+    np.testing.assert_array_equal(mapped.dense, held.dense)
+    np.testing.assert_array_equal(mapped.multivector[0], held.multivector[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
