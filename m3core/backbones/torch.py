@@ -72,7 +72,10 @@ def _by_rows(apply: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor
     """What a layer gives for `(1, tokens, hidden)`, from some tokens after the other: within it they are far wider."""
     if states.shape[1] <= _ROWS:
         return apply(states)
-    return torch.cat([apply(part) for part in states.split(_ROWS, 1)], 1)
+    made = torch.empty_like(states)
+    for part, place in zip(states.split(_ROWS, 1), made.split(_ROWS, 1), strict=True):
+        place.copy_(apply(part))
+    return made
 
 
 def _call_between(layer: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
