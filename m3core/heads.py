@@ -55,7 +55,7 @@ class Heads:
         """
         parts = pack.split([group.texts for group in groups])
         pieces = states.split([len(part.token_ids) for part in parts])
-        makers = {"dense": self._dense, "weights": self._token_weights, "multivector": self._multivectors}
+        makers = {"dense": self.dense, "weights": self.token_weights, "multivector": self.multivectors}
         made: list[tuple[str, list[int]]] = []
         tensors: list[torch.Tensor] = []
         for what, make in makers.items():
@@ -112,7 +112,7 @@ class Heads:
         places, counts = self._cls(lengths)
         return cut(np.delete(rows, places, axis=0), lengths - counts)
 
-    def _dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+    def dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
         """`(n, hidden)` float32."""
         pooled = states
         if self.pooling == "cls":
@@ -121,12 +121,12 @@ class Heads:
         pooled = _means(pooled.float(), lengths)
         return normalize(pooled, dim=-1) if self.normalize else pooled
 
-    def _token_weights(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+    def token_weights(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
         """The lexical weight of each token, `(tokens,)` float32: ReLU of the sparse head, also for special tokens."""
         assert self.sparse is not None
         return self.sparse.apply(states).relu()[:, 0]
 
-    def _multivectors(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
+    def multivectors(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
         """`(tokens, d)` of unit length.
 
         In float16 if they come from an accelerator that computes in half precision: half as much to bring down.

@@ -92,7 +92,9 @@ class ForwardPass:
         engine = choose_engine(source.engine, source.attention, target, checkpoint)
         dtype = choose_dtype(source.dtype, target, engine)
         backbone = _backbone(engine, source, dtype, target)
-        heads = load_heads(checkpoint, backbone, source.special_ids, source.normalize, source.mcls)
+        heads = load_heads(
+            checkpoint, backbone.linear, backbone.dtype, source.special_ids, source.normalize, source.mcls
+        )
         traits = Traits(
             device=str(backbone.device),
             engine=engine,

@@ -5,7 +5,7 @@ none of it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from m3core.backbones import Backbone
+from m3core.backbones import Linear
 from m3core.backbones.memory import out_of_memory_named
 from m3core.checkpoint import Checkpoint, Head
 from m3core.errors import InvalidModel
@@ -113,13 +113,19 @@ def fused(state: State) -> State:
 
 
 def load_heads(
-    checkpoint: Checkpoint, backbone: Backbone, special_ids: frozenset[int], normalize: bool | None, mcls: int | None
+    checkpoint: Checkpoint,
+    linear: Callable[[torch.Tensor, torch.Tensor], Linear],
+    dtype: torch.dtype,
+    special_ids: frozenset[int],
+    normalize: bool | None,
+    mcls: int | None,
 ) -> Heads:
-    """The model's heads, beside its backbone.
+    """The model's heads.
 
     Args:
         checkpoint: says which there are.
-        backbone: runs them, in its dtype.
+        linear: makes a layer that runs as the backbone does, as `Backbone.linear`.
+        dtype: what the largest of them computes in.
         special_ids: token ids that never count lexically.
         normalize: whether dense vectors get unit length; `None` does as the checkpoint says.
         mcls: as of `Heads`.
@@ -130,10 +136,10 @@ def load_heads(
     sparse = multivector = None
     if "sparse" in checkpoint.heads:
         weight, bias = _load_head(checkpoint.heads["sparse"], checkpoint.hidden_size, 1)
-        sparse = backbone.linear(weight, bias)
+        sparse = linear(weight, bias)
     if "multivector" in checkpoint.heads:
         weight, bias = _load_head(checkpoint.heads["multivector"], checkpoint.hidden_size, checkpoint.multivector_dim)
-        multivector = backbone.linear(weight.to(backbone.dtype), bias.to(backbone.dtype))
+        multivector = linear(weight.to(dtype), bias.to(dtype))
     unit_length = checkpoint.normalize if normalize is None else normalize
     return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids, mcls)
 

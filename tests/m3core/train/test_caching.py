@@ -1,0 +1,109 @@
+"""Gradients through a real tiny model: in parts as at once, and its representations as in inference."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from m3core import M3Encoder
+from m3core.checkpoint import Checkpoint
+from m3core.packing import Pack
+from m3core.tokenizer import M3Tokenizer
+from m3core.train.caching import backward, joined
+from m3core.train.losses import Losses, Targets, unified
+from m3core.train.model import TrainableModel
+from m3core.train.scores import SCORES, Embedded
+
+QUERIES = ["the one", "中国 a", "me me of it"]
+PASSAGES = [
+    "the meaning of the one",
+    "中国人说的 a",
+    "me of it, me",
+    "是不是来了？",
+    "one, two! 3 4 5 到",
+    "you 你 me 我",
+]
+
+
+def trainable(folder: Path) -> tuple[TrainableModel, M3Tokenizer]:
+    tokenizer = M3Tokenizer.from_directory(folder, None)
+    checkpoint = Checkpoint.read(folder, name="tiny", revision=None)
+    return TrainableModel(checkpoint, tokenizer.special_ids, torch.device("cpu")), tokenizer
+
+
+def packs(tokenizer: M3Tokenizer, size: int) -> tuple[list[Pack], list[Pack]]:
+    def parts(texts: list[str]) -> list[Pack]:
+        ids = tokenizer.tokenize(texts, 128).token_ids
+        return [Pack.of(ids[start : start + size]) for start in range(0, len(ids), size)]
+
+    return parts(QUERIES), parts(PASSAGES)
+
+
+def loss_of(queries: int):
+    def loss(parts: Sequence[Embedded]) -> Losses:
+        query, passage = joined(parts[:queries]), joined(parts[queries:])
+        scores = {mode: score(query, passage) for mode, score in SCORES.items()}
+        return unified(scores, Targets(torch.tensor([[0], [1], [2]])), self_distillation=True)
+
+    return loss
+
+
+def gradients(model: TrainableModel) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_gradients_in_parts_are_those_of_the_whole(m3_dir: Path, dropout: bool) -> None:
+    model, tokenizer = trainable(m3_dir)
+    model.train(dropout)
+    queries, passages = packs(tokenizer, 2)
+    torch.manual_seed(0)
+    whole = loss_of(len(queries))([model(pack) for pack in [*queries, *passages]])
+    whole.total.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    torch.manual_seed(0)
+    made = backward(model, [*queries, *passages], loss_of(len(queries)))
+    assert made.total.item() == pytest.approx(whole.total.item(), abs=1e-6)
+    assert not made.total.requires_grad
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    assert {"sparse_linear.weight", "colbert_linear.weight"} <= found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_a_batch_of_one_part_goes_through_once(m3_dir: Path) -> None:
+    model, tokenizer = trainable(m3_dir)
+    pack = Pack.of(tokenizer.tokenize(QUERIES + PASSAGES, 128).token_ids)
+    passes: list[Pack] = []
+
+    def embed(part: Pack) -> Embedded:
+        passes.append(part)
+        return model(part)
+
+    def loss(parts: Sequence[Embedded]) -> Losses:
+        (part,) = parts
+        return Losses(part.dense.square().sum() * 0 + part.weights.sum(), {})
+
+    backward(embed, [pack], loss)
+    assert passes == [pack]
+    assert gradients(model)["sparse_linear.weight"].any()
+
+
+def test_what_is_trained_is_what_an_encoder_makes(m3_dir: Path) -> None:
+    model, tokenizer = trainable(m3_dir)
+    with torch.no_grad():
+        made = model.eval()(Pack.of(tokenizer.tokenize(PASSAGES, 128).token_ids))
+    expected = M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch").encode_documents(PASSAGES)
+    np.testing.assert_allclose(made.dense.numpy(), expected.dense, atol=1e-5)
+    np.testing.assert_allclose(made.rows.numpy(), np.concatenate(expected.multivector), atol=1e-5)
+    for ids, weights, sparse in zip(
+        made.token_ids.split(made.lengths), made.weights.split(made.lengths), expected.sparse, strict=True
+    ):
+        best: dict[int, float] = {}
+        for i, weight in zip(ids.tolist(), weights.tolist(), strict=True):
+            best[i] = max(best.get(i, 0), weight)
+        assert {i: w for i, w in best.items() if w} == pytest.approx(sparse.as_dict(), abs=2e-5)
