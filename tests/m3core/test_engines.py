@@ -124,6 +124,7 @@ def test_int8_is_close_to_float32(
         assert (np.abs(made - expected) / best).mean() <= 0.01, mode
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")
 def test_int8_finds_what_float32_finds(
     exact: M3Encoder, int8: M3Encoder, debate: Path, eval_set: Callable[[str], Path]
