@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import normalize
 
@@ -85,12 +86,16 @@ class Heads:
     def _output(self, group: Group, pack: Pack, rows: dict[str, FloatArray]) -> PackOutput:
         sparse = multivector = weights = None
         if "weights" in rows:
-            kept = np.where(np.isin(pack.token_ids, list(self.special_ids)), np.float32(0), rows["weights"])
+            kept = np.where(self.counts(pack.token_ids), rows["weights"], np.float32(0))
             sparse = lexical_vectors(pack.token_ids, kept, pack.lengths) if "sparse" in group.wants else None
             weights = self._without_cls(kept, pack.lengths) if "weights" in group.wants else None
         if "multivector" in rows:
             multivector = self._without_cls(rows["multivector"], pack.lengths)  # </s> has a row
         return PackOutput(rows.get("dense"), sparse, multivector, weights)
+
+    def counts(self, token_ids: IntArray) -> npt.NDArray[np.bool_]:
+        """Which tokens count lexically, `(tokens,)`."""
+        return ~np.isin(token_ids, list(self.special_ids))
 
     def _cls(self, lengths: IntArray) -> tuple[IntArray, IntArray]:
         """Where CLS tokens are, in the order of the texts, and how many each text has.

@@ -36,10 +36,17 @@ State = dict[str, torch.Tensor]
 """Weights by name."""
 
 
-def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
+def load_body(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, words_stay: bool = False
+) -> "PreTrainedModel":
     """The transformer with packed attention and without a pooler, in `dtype` on `device`.
 
-    On a CPU, word embeddings that a file holds in another dtype stay there, as `StoredWords`.
+    Args:
+        checkpoint: the model.
+        dtype: of its weights.
+        device: where they are.
+        words_stay: whether word embeddings that a file holds in another dtype stay there, as `StoredWords`; for CPUs,
+            and for inference alone.
 
     Raises:
         InvalidModel: weights are missing, damaged, of the wrong shape, or not finite.
@@ -57,7 +64,7 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
         if checkpoint.quantization is not None:
             path, state = None, _dequantized(checkpoint)
         elif (checkpoint.path / _FILE).is_file() and (stored := Stored(checkpoint.path / _FILE)).dtypes - {dtype}:
-            path, words = None, _words(stored, config) if device.type == "cpu" else None
+            path, words = None, _words(stored, config) if words_stay else None
             state = {name: stored.converted(name, dtype) for name in stored.shapes if name != words}
             if words is not None:  # a small table in place of it
                 config.vocab_size = (config.pad_token_id or 0) + 1
@@ -97,7 +104,7 @@ def load_body(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) 
 def load_state(checkpoint: Checkpoint) -> State:
     """The weights of `load_body` in float32, by transformers' names. Raises as it does."""
     state: State = load_body(checkpoint, torch.float32, torch.device("cpu")).state_dict()
-    return {name: values.float() for name, values in state.items()}
+    return state
 
 
 def fused(state: State) -> State:

@@ -30,7 +30,7 @@ class TorchBackbone:
             InvalidModel: as `load_body`.
         """
         kernel = choose_kernel(attention, device, dtype, checkpoint.head_dim)
-        model = load_body(checkpoint, dtype, device)
+        model = load_body(checkpoint, dtype, device, words_stay=device.type == "cpu")
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocabulary: int = model.config.vocab_size

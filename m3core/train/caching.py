@@ -59,8 +59,9 @@ def backward(
     for pack, state, leaf in zip(packs, states, leaves, strict=True):
         with _drawing_from(state):
             made = embed(pack)
-        used = [name for name in _MADE if getattr(leaf, name) is not None and getattr(leaf, name).grad is not None]
-        torch.autograd.backward([getattr(made, name) for name in used], [getattr(leaf, name).grad for name in used])
+        pairs = [(getattr(made, name), getattr(leaf, name)) for name in _MADE if getattr(made, name) is not None]
+        used = [(tensor, copy.grad) for tensor, copy in pairs if tensor.requires_grad and copy.grad is not None]
+        torch.autograd.backward([tensor for tensor, _ in used], [gradient for _, gradient in used])
     return _detached(losses)
 
 

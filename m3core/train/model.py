@@ -57,8 +57,8 @@ class TrainableModel(torch.nn.Module):
         states = self.body(input_ids=placed[:1], position_ids=placed[1:], attend=attend).last_hidden_state[0]
         weights = rows = None
         if self._heads.sparse is not None:
-            counts = ~np.isin(pack.token_ids, list(self._heads.special_ids))
-            weights = self._heads.token_weights(states, pack.lengths) * upload(counts, self._device)
+            counts = upload(self._heads.counts(pack.token_ids), self._device)
+            weights = self._heads.token_weights(states, pack.lengths) * counts
         if self._heads.multivector is not None:
             behind = np.ones(len(pack.token_ids), bool)
             behind[pack.starts] = False

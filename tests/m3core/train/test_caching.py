@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tiny import save_m3
 
 from m3core import M3Encoder
 from m3core.checkpoint import Checkpoint
+from m3core.heads import lexical_vectors
 from m3core.packing import Pack
 from m3core.tokenizer import M3Tokenizer
 from m3core.train.caching import backward, joined
@@ -100,10 +103,27 @@ def test_what_is_trained_is_what_an_encoder_makes(m3_dir: Path) -> None:
     expected = M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch").encode_documents(PASSAGES)
     np.testing.assert_allclose(made.dense.numpy(), expected.dense, atol=1e-5)
     np.testing.assert_allclose(made.rows.numpy(), np.concatenate(expected.multivector), atol=1e-5)
-    for ids, weights, sparse in zip(
-        made.token_ids.split(made.lengths), made.weights.split(made.lengths), expected.sparse, strict=True
-    ):
-        best: dict[int, float] = {}
-        for i, weight in zip(ids.tolist(), weights.tolist(), strict=True):
-            best[i] = max(best.get(i, 0), weight)
-        assert {i: w for i, w in best.items() if w} == pytest.approx(sparse.as_dict(), abs=2e-5)
+    found = lexical_vectors(made.token_ids.numpy(), made.weights.numpy(), np.array(made.lengths))
+    for own, sparse in zip(found, expected.sparse, strict=True):
+        assert own.as_dict() == pytest.approx(sparse.as_dict(), abs=2e-5)
+
+
+def test_gradients_in_parts_reach_the_heads_of_a_frozen_body(m3_dir: Path) -> None:
+    model, tokenizer = trainable(m3_dir)
+    model.eval().body.requires_grad_(False)
+    queries, passages = packs(tokenizer, 2)
+    loss_of(len(queries))([model(pack) for pack in [*queries, *passages]]).total.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    backward(model, [*queries, *passages], loss_of(len(queries)))
+    assert gradients(model).keys() == expected.keys()
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_word_embeddings_are_trained_whatever_dtype_their_file_has(tmp_path: Path) -> None:
+    path = save_m3(tmp_path) / "model.safetensors"
+    save_file({n: w.bfloat16() for n, w in load_file(path).items()}, path, {"format": "pt"})
+    model, tokenizer = trainable(tmp_path)
+    model(Pack.of(tokenizer.tokenize(QUERIES, 128).token_ids)).dense.sum().backward()
+    assert gradients(model)["body.embeddings.word_embeddings.weight"].any()
