@@ -156,7 +156,7 @@ class M3Encoder:
             model=checkpoint.name,
             revision=checkpoint.revision,
             modes=self.modes,
-            dense_dim=checkpoint.hidden_size,
+            dense_dim=checkpoint.dense_dim,
             multivector_dim=self._model.traits[0].multivector_dim,
             pooling=checkpoint.pooling,
             normalize=self._model.traits[0].normalize,

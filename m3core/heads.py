@@ -18,6 +18,7 @@ from m3core.backbones.memory import out_of_memory_named
 from m3core.backbones.transfer import download, upload
 from m3core.output import FloatArray, SparseVector
 from m3core.packing import Group, IntArray, Pack, PackOutput, cut
+from m3core.parts import Activation
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Heads:
         special_ids: token ids that never count lexically.
         mcls: the tokenizer put a CLS token before every so many tokens of a text; `None`: before the first only. Dense
             is the mean of all of them, normalized afterwards (MCLS, appendix B.2).
+        projection: the layer that pooled vectors go through, `(n, d)` float32, or `None`.
+        activation: what they go through behind it.
     """
 
     pooling: str
@@ -40,6 +43,8 @@ class Heads:
     multivector: Linear | None
     special_ids: frozenset[int]
     mcls: int | None = None
+    projection: Linear | None = None
+    activation: Activation = "identity"
 
     @out_of_memory_named()
     @torch.inference_mode()
@@ -118,12 +123,15 @@ class Heads:
         return cut(np.delete(rows, places, axis=0), lengths - counts)
 
     def dense(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:
-        """`(n, hidden)` float32."""
+        """`(n, hidden)` float32, or as wide as the projection is."""
         pooled = states
         if self.pooling == "cls":
             places, lengths = self._cls(lengths)
             pooled = states.index_select(0, upload(places, states.device))
         pooled = _means(pooled.float(), lengths)
+        if self.projection is not None:
+            pooled = self.projection.apply(pooled)
+            pooled = pooled.tanh() if self.activation == "tanh" else pooled
         return normalize(pooled, dim=-1) if self.normalize else pooled
 
     def token_weights(self, states: torch.Tensor, lengths: IntArray) -> torch.Tensor:

@@ -123,7 +123,7 @@ class Model:
     def _filled(
         self, jobs: Iterable[Job], texts: int, modes: Sequence[Mode], fingerprint: Fingerprint, advance: Advance
     ) -> M3Output:
-        dense = np.zeros((texts, self._checkpoint.hidden_size), dtype=np.float32)
+        dense = np.zeros((texts, self._checkpoint.dense_dim), dtype=np.float32)
         sparse: list[SparseVector] = [_NO_WEIGHTS] * texts
         multivector: list[FloatArray] = [_NO_ROWS] * texts
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from m3core.backbones import Linear
 from m3core.backbones.memory import out_of_memory_named
-from m3core.checkpoint import Checkpoint, Head
+from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidModel
 from m3core.heads import Heads
+from m3core.parts import Activation, Head
 from m3core.stored import Stored, StoredWords
 
 if TYPE_CHECKING:
@@ -121,13 +122,13 @@ def fused(state: State) -> State:
 
 def load_heads(
     checkpoint: Checkpoint,
-    linear: Callable[[torch.Tensor, torch.Tensor], Linear],
+    linear: Callable[[torch.Tensor, torch.Tensor | None], Linear],
     dtype: torch.dtype,
     special_ids: frozenset[int],
     normalize: bool | None,
     mcls: int | None,
 ) -> Heads:
-    """The model's heads.
+    """The model's heads, and its projection.
 
     Args:
         checkpoint: says which there are.
@@ -140,37 +141,48 @@ def load_heads(
     Raises:
         InvalidModel: a file is damaged, holds something else, or values that are not finite.
     """
-    sparse = multivector = None
+    sparse = multivector = projection = None
+    activation: Activation = "identity"
+    hidden = checkpoint.hidden_size
     if "sparse" in checkpoint.heads:
-        weight, bias = _load_head(checkpoint.heads["sparse"], checkpoint.hidden_size, 1)
-        sparse = linear(weight, bias)
+        sparse = linear(*_load_linear(checkpoint.heads["sparse"], hidden, 1))
     if "multivector" in checkpoint.heads:
-        weight, bias = _load_head(checkpoint.heads["multivector"], checkpoint.hidden_size, checkpoint.multivector_dim)
-        multivector = linear(weight.to(dtype), bias.to(dtype))
+        head = checkpoint.heads["multivector"]
+        multivector = linear(*_load_linear(head, hidden, checkpoint.multivector_dim, dtype=dtype))
+    if (found := checkpoint.projection) is not None:
+        projection = linear(*_load_linear(found.linear, hidden, found.width, bias=found.bias))
+        activation = found.activation
     unit_length = checkpoint.normalize if normalize is None else normalize
-    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids, mcls)
+    return Heads(checkpoint.pooling, unit_length, sparse, multivector, special_ids, mcls, projection, activation)
 
 
-def _load_head(head: Head, width: int, outputs: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _load_linear(
+    head: Head, width: int, outputs: int | None, *, dtype: torch.dtype = torch.float32, bias: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A weight `(outputs, width)` and a bias `(outputs,)`, or `None` where there has to be none."""
     with _invalid_model_named(head.path):
         if head.path.suffix == ".safetensors":
             stored = load_file(head.path)
         else:
             stored = torch.load(head.path, map_location="cpu", weights_only=True)
-        weight, bias = (stored[head.prefix + part].float() for part in ("weight", "bias"))
+        weight = stored[head.prefix + "weight"].float()
+        added = stored[head.prefix + "bias"].float() if bias else None
+        if not bias and head.prefix + "bias" in stored:
+            raise InvalidModel(f"{head.path} has a bias, but the config.json beside it says that there is none")
     if (
         weight.ndim != 2
         or weight.shape[1] != width
         or outputs not in (None, len(weight))
-        or bias.shape != weight.shape[:1]
+        or (added is not None and added.shape != weight.shape[:1])
     ):
-        raise InvalidModel(
-            f"{head.path} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}; expected are "
-            f"({outputs or 'd'}, {width}) and ({outputs or 'd'},)"
-        )
+        held, wanted = f"a weight {tuple(weight.shape)}", f"({outputs or 'd'}, {width})"
+        if added is not None:
+            held, wanted = f"{held} and a bias {tuple(added.shape)}", f"{wanted} and ({outputs or 'd'},)"
+        raise InvalidModel(f"{head.path} has {held}; expected are {wanted}")
     _check_finite(weight, head.prefix + "weight", head.path)
-    _check_finite(bias, head.prefix + "bias", head.path)
-    return weight, bias
+    if added is not None:
+        _check_finite(added, head.prefix + "bias", head.path)
+    return weight.to(dtype), None if added is None else added.to(dtype)
 
 
 def dequantize_q4(nibbles: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:

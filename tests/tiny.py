@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
@@ -65,8 +67,39 @@ def save_m3(
     return folder
 
 
-def save_m3e(folder: Path, *, normalize: bool = False, seed: int = 0) -> Path:
-    """A random BERT with mean pooling in sentence-transformers' layout, as moka-ai/m3e has it."""
+def save_own(folder: Path, *, dense: int | None = None, bias: bool = True, **options: Any) -> Path:
+    """What `save_m3` makes, in our own layout; `dense` is the width of a projection, if there shall be one."""
+    save_m3(folder, **options)
+    stored = {}
+    for name in ("sparse_linear", "colbert_linear"):
+        head = torch.load(folder / f"{name}.pt", weights_only=True)
+        stored |= {f"{name}.{part}": tensor for part, tensor in head.items()}
+        (folder / f"{name}.pt").unlink()
+    if dense is not None:
+        hidden = stored["sparse_linear.weight"].shape[1]
+        stored |= {f"dense_linear.{part}": tensor for part, tensor in _linear(dense, hidden, bias).items()}
+    save_file(stored, folder / "heads.safetensors")
+    write_json(folder / "m3.json", {"pooling": "cls"})
+    return folder
+
+
+def _linear(width: int, hidden: int, bias: bool) -> dict[str, torch.Tensor]:
+    return {"weight": torch.randn(width, hidden) / 4} | ({"bias": torch.randn(width)} if bias else {})
+
+
+def save_m3e(
+    folder: Path,
+    *,
+    normalize: bool = False,
+    dense: int | None = None,
+    bias: bool = True,
+    activation: str = "torch.nn.modules.activation.Tanh",
+    seed: int = 0,
+) -> Path:
+    """A random BERT with mean pooling in sentence-transformers' layout, as moka-ai/m3e has it.
+
+    `dense` is the width of a Dense module, if there shall be one.
+    """
     torch.manual_seed(seed)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, *(f"##{c}" for c in CHARACTERS)]
     tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
@@ -87,7 +120,7 @@ def save_m3e(folder: Path, *, normalize: bool = False, seed: int = 0) -> Path:
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, mask_token="[MASK]").save_pretrained(folder)
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), *(["Normalize"] if normalize else [])]
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
         for i, kind in enumerate(kinds)
@@ -97,6 +130,11 @@ def save_m3e(folder: Path, *, normalize: bool = False, seed: int = 0) -> Path:
         folder / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
     )
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 48})
+    if dense is not None:
+        settings = {"in_features": 32, "out_features": dense, "bias": bias, "activation_function": activation}
+        write_json(folder / "2_Dense" / "config.json", settings)
+        linear = {f"linear.{part}": tensor for part, tensor in _linear(dense, 32, bias).items()}
+        save_file(linear, folder / "2_Dense" / "model.safetensors")
     return folder
 
 

@@ -37,7 +37,7 @@ def info(
         "directory": str(checkpoint.path),
         **_origin(located),
         "modes": ", ".join(checkpoint.modes),
-        "dense": f"{checkpoint.hidden_size}-d, {checkpoint.pooling} pooling"
+        "dense": f"{checkpoint.dense_dim}-d, {checkpoint.pooling} pooling"
         + (", unit length" if checkpoint.normalize else ""),
         "maximum length": f"{checkpoint.max_length} tokens",
         "score weights": "dense {:g}, sparse {:g}, multi-vector {:g}".format(*checkpoint.score_weights),

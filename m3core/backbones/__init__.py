@@ -50,11 +50,11 @@ class Backbone(Protocol):
         """
         ...
 
-    def linear(self, weight: "torch.Tensor", bias: "torch.Tensor") -> Linear:
+    def linear(self, weight: "torch.Tensor", bias: "torch.Tensor | None") -> Linear:
         """A layer that runs as the backbone does, and computes in the dtype of its weight.
 
         Args:
             weight: `(width, hidden)`.
-            bias: `(width,)` in the same dtype.
+            bias: `(width,)` in the same dtype, or `None`.
         """
         ...

@@ -33,11 +33,13 @@ def encoder_graph(state: State, checkpoint: Checkpoint) -> ov.Model:
     return ov.Model([builder.encoder(words, positions, mask)], [words, positions, mask])
 
 
-def linear_graph(weight: torch.Tensor, bias: torch.Tensor) -> ov.Model:
-    """A linear layer, `(n, k)` in and `(n, m)` out, by weight `(m, k)` and bias `(m,)`; all in float32."""
+def linear_graph(weight: torch.Tensor, bias: torch.Tensor | None) -> ov.Model:
+    """A linear layer, `(n, k)` in and `(n, m)` out, by weight `(m, k)` and bias `(m,)`, if any; all in float32."""
     states = opset13.parameter([-1, weight.shape[1]], ov.Type.f32, "states")
-    product = opset13.matmul(states, opset13.constant(weight.numpy()), False, True)
-    return ov.Model([opset13.add(product, opset13.constant(bias[None].numpy()))], [states])
+    made = opset13.matmul(states, opset13.constant(weight.numpy()), False, True)
+    if bias is not None:
+        made = opset13.add(made, opset13.constant(bias[None].numpy()))
+    return ov.Model([made], [states])
 
 
 class _Builder:

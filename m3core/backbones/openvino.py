@@ -67,15 +67,15 @@ class OpenVinoBackbone:
                 done = rows.stop
         return torch.from_numpy(states)
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         """See `Backbone.linear`. Not by torch, as its threads and OpenVINO's would wait for each other."""
-        request = _compiled(linear_graph(weight.float(), bias.float()), weight.dtype)
+        request = _compiled(linear_graph(weight.float(), None if bias is None else bias.float()), weight.dtype)
 
         def apply(states: torch.Tensor) -> torch.Tensor:
             made: FloatArray = request.infer([states.numpy()])[0]
             return torch.from_numpy(made)
 
-        return Linear(len(bias), apply)
+        return Linear(len(weight), apply)
 
 
 def _compiled(model: ov.Model, dtype: torch.dtype, group: int = 0) -> ov.InferRequest:

@@ -16,8 +16,8 @@ _ROWS = 512  # that the layout is made for; it serves any number
 class PackedLinear(torch.nn.Module):
     """A linear layer, and GELU behind it if wanted, in one step."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, *, gelu: bool = False) -> None:
-        """Takes `(n, k)` weights and `(n,)` biases of the same dtype."""
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, gelu: bool = False) -> None:
+        """Takes `(n, k)` weights and `(n,)` biases, if there are any, of the same dtype."""
         super().__init__()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
         self._bias = bias

@@ -57,15 +57,15 @@ class TorchBackbone:
         assert isinstance(states, torch.Tensor)
         return states[0]
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         """See `Backbone.linear`."""
-        weight, bias = weight.to(self.device), bias.to(self.device)
+        weight, bias = weight.to(self.device), None if bias is None else bias.to(self.device)
         layer = (
             PackedLinear(weight, bias)
             if can_pack(weight)
             else partial(torch.nn.functional.linear, weight=weight, bias=bias)
         )
-        return Linear(len(bias), lambda states: layer(states.to(weight.dtype)))
+        return Linear(len(weight), lambda states: layer(states.to(weight.dtype)))
 
 
 def _by_rows(apply: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> torch.Tensor:

@@ -46,8 +46,10 @@ class Listing:
 
 
 def needed(names: list[str]) -> list[str]:
-    """Which files a model needs: settings, tokenizer, heads, and weights as safetensors, or else as `.bin`."""
-    weights = [n for n in names if _SAFETENSORS.fullmatch(n)] or [n for n in names if _TORCH.fullmatch(n)]
+    """Which files a model needs: settings, tokenizer, heads, and each folder's weights as safetensors, or as `.bin`."""
+    weights = [n for n in names if _SAFETENSORS.fullmatch(n)]
+    folders = {n.rpartition("/")[0] for n in weights}
+    weights += [n for n in names if _TORCH.fullmatch(n) and n.rpartition("/")[0] not in folders]
     return [n for n in names if _SETTINGS.fullmatch(n) or _HEADS.fullmatch(n)] + weights
 
 

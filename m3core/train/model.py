@@ -19,6 +19,7 @@ class TrainableModel(torch.nn.Module):
         body: as `load_body` loads it.
         sparse_linear: gives each token's lexical weight, or `None`.
         colbert_linear: gives each token's row of a multi-vector, or `None`. Both are named as in FlagEmbedding's files.
+        dense_linear: what pooled vectors go through, or `None`.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class TrainableModel(torch.nn.Module):
         self._padding = checkpoint.position_padding
         self.sparse_linear = _module(self._heads.sparse)
         self.colbert_linear = _module(self._heads.multivector)
+        self.dense_linear = _module(self._heads.projection)
 
-    def _linear(self, weight: torch.Tensor, bias: torch.Tensor) -> Linear:
-        layer = torch.nn.Linear(weight.shape[1], len(bias), device=self._device)
-        layer.load_state_dict({"weight": weight, "bias": bias})
-        return Linear(len(bias), layer)
+    def _linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+        layer = torch.nn.Linear(weight.shape[1], len(weight), bias=bias is not None, device=self._device)
+        layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+        return Linear(len(weight), layer)
 
     def forward(self, pack: Pack) -> Embedded:
         """What the model makes of texts by each mode that it has; gradients flow to its parameters."""

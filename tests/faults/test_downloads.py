@@ -219,6 +219,15 @@ def test_torch_weights_are_fetched_where_there_are_no_others(hub: Hub, repositor
     assert set(hub.fetched) == NEEDED - {WEIGHTS} | {"pytorch_model.bin"}
 
 
+def test_each_folder_has_weights_of_its_own(hub: Hub, repository: dict[str, bytes]) -> None:
+    """As sentence-transformers' models that go through a Dense module."""
+    names = ("2_Dense/config.json", "2_Dense/pytorch_model.bin", "3_Dense/model.safetensors")
+    dense = {name: name.encode() for name in names}
+    hub.add(NAME, {**repository, **dense, "3_Dense/pytorch_model.bin": b"the same"})
+    locate(NAME, endpoint=hub.address)
+    assert set(hub.fetched) == NEEDED | set(dense)
+
+
 def test_a_repository_without_weights_is_refused(hub: Hub) -> None:
     hub.add("acme/words", {"config.json": b"{}", "onnx/model.onnx": b"1"})
     with pytest.raises(InvalidModel, match=r"acme/words has no weights as safetensors or pytorch_model\.bin"):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import save_m3e
 from typer.testing import CliRunner
 
 from m3cli.app import app
@@ -204,6 +205,9 @@ def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path, tmp_path: 
     out = m3("info", folder)
     assert re.search(r"weights +2 MB", out)
     assert re.search(r"modes +dense\s*$", out, re.M)
+    assert re.search(r"dense +32-d, mean pooling", out)
+    save_m3e(folder, dense=24)
+    assert re.search(r"dense +24-d, mean pooling", m3("info", folder))
     assert re.search(r"maximum length +48 tokens", out)
     assert re.search(r"score weights +dense 1, sparse 0.03, multi-vector 0.5", m3("info"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_m3, save_m3e, write_json
+from tiny import save_m3, save_m3e, save_own, write_json
 
 from m3core import InvalidModel, M3Encoder, M3Warning, ModelNotFound
 
@@ -103,16 +103,9 @@ def test_torch_weights_load_as_safetensors_do(model_dir: Path) -> None:
     np.testing.assert_array_equal(dense(model_dir), before)
 
 
-def test_heads_in_safetensors_load_as_torch_files_do(model_dir: Path) -> None:
-    before = M3Encoder(model_dir, dtype="float32", device="cpu").encode_documents(TEXTS)
-    stored = {}
-    for name in ("sparse_linear", "colbert_linear"):
-        head = torch.load(model_dir / f"{name}.pt", weights_only=True)
-        stored |= {f"{name}.{part}": tensor for part, tensor in head.items()}
-        (model_dir / f"{name}.pt").unlink()
-    save_file(stored, model_dir / "heads.safetensors")
-    write_json(model_dir / "m3.json", {"pooling": "cls"})
-    after = M3Encoder(model_dir, dtype="float32", device="cpu").encode_documents(TEXTS)
+def test_heads_in_safetensors_load_as_torch_files_do(m3_dir: Path, tmp_path: Path) -> None:
+    before = M3Encoder(m3_dir, dtype="float32", device="cpu").encode_documents(TEXTS)
+    after = M3Encoder(save_own(tmp_path), dtype="float32", device="cpu").encode_documents(TEXTS)
     np.testing.assert_array_equal(after.multivector[0], before.multivector[0])
     assert after.sparse[1].as_dict() == before.sparse[1].as_dict()
 
@@ -240,7 +233,7 @@ def test_pickled_code_is_never_run(model_dir: Path, monkeypatch: pytest.MonkeyPa
         ("sentence_bert_config.json", '{"do_lower_case": true}', "do_lower_case, which is not supported"),
         ("m3.json", '{"pooling": "cls", "multivector_dim": 7}', r"expected are \(7, 32\)"),
         ("modules.json", '[{"path": "", "type": "x.Transformer"}]', "has no Pooling module"),
-        ("modules.json", '[{"path": "", "type": "x.Transformer"}, {"path": "", "type": "x.Dense"}]', "module Dense"),
+        ("modules.json", '[{"path": "", "type": "x.Transformer"}, {"path": "", "type": "x.LSTM"}]', "module LSTM"),
     ],
 )
 def test_an_incomplete_or_damaged_directory_is_named(

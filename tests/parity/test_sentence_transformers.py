@@ -1,6 +1,7 @@
 """sentence-transformers' outputs for a tiny random BERT, text by text, and ours, from one pack of all texts."""
 
 import json
+import shutil
 import warnings
 from functools import cache
 from pathlib import Path
@@ -27,10 +28,14 @@ def load(name: str) -> M3Encoder:
 
 
 def encode(name: str) -> FloatArray:
+    return encoded(load(name))
+
+
+def encoded(encoder: M3Encoder) -> FloatArray:
     with warnings.catch_warnings():  # one text is cut, and its vocabulary has no Russian, Japanese or Arabic
         warnings.simplefilter("ignore", TruncationWarning)
         warnings.simplefilter("ignore", UnknownTokensWarning)
-        dense = load(name).encode_documents(TEXTS.values()).dense
+        dense = encoder.encode_documents(TEXTS.values()).dense
     assert dense is not None
     return dense
 
@@ -58,3 +63,21 @@ def test_vectors_keep_their_length_without_a_normalize_module() -> None:
 
 def test_vectors_have_unit_length_with_a_normalize_module() -> None:
     np.testing.assert_allclose(np.linalg.norm(encode("m3e_normalized"), axis=1), 1, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("m3e_dense_tanh", 24),
+        ("m3e_dense_identity", 48),  # without a bias, and normalized
+        ("m3e_dense_bin", 16),  # its weights are no safetensors
+    ],
+)
+def test_projected_vectors_are_the_same(tmp_path: Path, name: str, width: int, engine: str) -> None:
+    for part in ("m3e", name):
+        shutil.copytree(GOLDENS / part, tmp_path, dirs_exist_ok=True)
+    encoder = M3Encoder(tmp_path, dtype="float32", device="cpu", engine=engine)
+    assert encoder.fingerprint.dense_dim == width
+    expected = load_file(GOLDENS / f"{name}.safetensors")["dense"]
+    np.testing.assert_allclose(encoded(encoder), expected, rtol=0, atol=TOLERANCE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_m3
+from tiny import save_m3, save_own
 
 from m3core import M3Encoder
 from m3core.checkpoint import Checkpoint
@@ -96,11 +96,12 @@ def test_a_batch_of_one_part_goes_through_once(m3_dir: Path) -> None:
     assert gradients(model)["sparse_linear.weight"].any()
 
 
-def test_what_is_trained_is_what_an_encoder_makes(m3_dir: Path) -> None:
-    model, tokenizer = trainable(m3_dir)
+@pytest.mark.parametrize("dense", [None, 24])
+def test_what_is_trained_is_what_an_encoder_makes(tmp_path: Path, dense: int | None) -> None:
+    model, tokenizer = trainable(save_own(tmp_path, dense=dense))
     with torch.no_grad():
         made = model.eval()(Pack.of(tokenizer.tokenize(PASSAGES, 128).token_ids))
-    expected = M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch").encode_documents(PASSAGES)
+    expected = M3Encoder(tmp_path, dtype="float32", device="cpu", engine="torch").encode_documents(PASSAGES)
     np.testing.assert_allclose(made.dense.numpy(), expected.dense, atol=1e-5)
     np.testing.assert_allclose(made.rows.numpy(), np.concatenate(expected.multivector), atol=1e-5)
     found = lexical_vectors(made.token_ids.numpy(), made.weights.numpy(), np.array(made.lengths))
@@ -127,3 +128,17 @@ def test_word_embeddings_are_trained_whatever_dtype_their_file_has(tmp_path: Pat
     model, tokenizer = trainable(tmp_path)
     model(Pack.of(tokenizer.tokenize(QUERIES, 128).token_ids)).dense.sum().backward()
     assert gradients(model)["body.embeddings.word_embeddings.weight"].any()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_reach_a_projection(tmp_path: Path, bias: bool) -> None:
+    model, tokenizer = trainable(save_own(tmp_path, dense=24, bias=bias))
+    queries, passages = packs(tokenizer, 2)
+    loss_of(len(queries))([model(pack) for pack in [*queries, *passages]]).total.backward()
+    found = {name: gradient for name, gradient in gradients(model).items() if name.startswith("dense_linear.")}
+    assert set(found) == {"dense_linear.weight", *(["dense_linear.bias"] if bias else [])}
+    assert all(gradient.any() for gradient in found.values())
+
+
+def test_there_is_no_projection_where_the_model_has_none(m3_dir: Path) -> None:
+    assert trainable(m3_dir)[0].dense_linear is None

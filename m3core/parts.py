@@ -1,0 +1,125 @@
+"""The parts behind a model's transformer: how it pools, where its projection and its heads are. Reads JSON files."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from m3core.errors import InvalidModel, M3Warning
+from m3core.output import Mode
+
+Pooling = Literal["cls", "mean"]
+Activation = Literal["identity", "tanh"]
+
+HEAD_FILES: dict[Mode, str] = {"sparse": "sparse_linear.pt", "multivector": "colbert_linear.pt"}
+_HEAD_KEYS: dict[Mode, str] = {"sparse": "sparse_linear", "multivector": "colbert_linear"}
+_PROJECTION = "dense_linear"
+_OWN = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head's weight and bias are: a file, and what its two names begin with."""
+
+    path: Path
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer that pooled vectors go through: sentence-transformers' Dense.
+
+    Attributes:
+        linear: where its weight is, `(width, hidden)`, and its bias.
+        width: of what it gives.
+        bias: whether there is one.
+        activation: what its values go through.
+    """
+
+    linear: Head
+    width: int
+    bias: bool
+    activation: Activation
+
+
+def find_heads(directory: Path, name: str) -> dict[Mode, Head]:
+    """The heads in our own file, or else in FlagEmbedding's; `name` is the model's.
+
+    Raises:
+        InvalidModel: our own file is damaged.
+    """
+    stored = _stored(directory / _OWN)
+    if stored is not None:
+        return {m: Head(directory / _OWN, f"{key}.") for m, key in _HEAD_KEYS.items() if f"{key}.weight" in stored}
+    heads = {mode: Head(directory / file, "") for mode, file in HEAD_FILES.items() if (directory / file).is_file()}
+    if len(heads) == 1:
+        missing = next(mode for mode in HEAD_FILES if mode not in heads)
+        warnings.warn(f"{name} has no {HEAD_FILES[missing]}, so it has no {missing} mode", M3Warning, stacklevel=5)
+    return heads
+
+
+def find_projection(directory: Path) -> Projection | None:
+    """The projection in our own file of heads, if there is one; it has no activation.
+
+    Raises:
+        InvalidModel: the file is damaged, or holds something else.
+    """
+    path, weight = directory / _OWN, f"{_PROJECTION}.weight"
+    stored = _stored(path) or {}
+    if weight not in stored:
+        return None
+    shape = stored[weight]
+    if len(shape) != 2:
+        raise InvalidModel(f"{path} has a {weight} {shape}; expected is (width, hidden)")
+    return Projection(Head(path, f"{_PROJECTION}."), shape[0], f"{_PROJECTION}.bias" in stored, "identity")
+
+
+def _stored(path: Path) -> dict[str, tuple[int, ...]] | None:
+    """The shapes in a safetensors file, by name; `None` where there is no file."""
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise InvalidModel(f"{path} is damaged: {error}") from error
+
+
+def known_pooling(value: object, path: Path) -> Pooling:
+    """A pooling, as a file names it.
+
+    Raises:
+        InvalidModel: another one.
+    """
+    if value == "cls":
+        return "cls"
+    if value == "mean":
+        return "mean"
+    raise InvalidModel(f"{path} asks for pooling {value!r}; supported are 'cls' and 'mean'")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InvalidModel: it is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidModel(f"{path} is not valid JSON ({error}); fetch or write it again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty where there is no file.
+
+    Raises:
+        InvalidModel: it is not valid JSON, or no object.
+    """
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise InvalidModel(f"{path} holds no JSON object; fetch or write it again")
+    return content
