@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from m3core.errors import InvalidModel, M3Warning
-from m3core.modules import Modules
+from m3core.modules import Modules, read_projection
 from m3core.output import Mode
-from m3core.parts import HEAD_FILES, Head, Pooling, Projection, find_heads, find_projection, known_pooling, read_object
+from m3core.parts import HEAD_FILES, Head, Pooling, Projection, find_heads, known_pooling, read_object
 
 _ROBERTA_LIKE = ("xlm-roberta", "roberta")  # their positions start behind the padding id
 _SUPPORTED = (*_ROBERTA_LIKE, "bert")
@@ -99,7 +99,7 @@ class Checkpoint:
         if model_type not in _SUPPORTED:
             raise InvalidModel(f"{name} is of type {model_type!r}; supported are {', '.join(_SUPPORTED)}")
         heads = find_heads(directory, name)
-        projection = find_projection(directory) if modules is None else modules.projection
+        projection = modules.projection if modules is not None else _projection(own, directory)
         pooling, normalize = _pooling(own, modules, config, heads, directory, name)
         _check_prompts(directory, name)
         if not heads and not own and model_type == "xlm-roberta" and config.get("max_position_embeddings") == _BGE_M3:
@@ -146,6 +146,16 @@ class Checkpoint:
             quantization=own.get("quantization"),
             languages=tuple(own.get("languages", ())),
         )
+
+
+def _projection(own: dict[str, Any], directory: Path) -> Projection | None:
+    """The Dense module whose folder `m3.json` names."""
+    folder = own.get("projection")
+    if folder is None:
+        return None
+    if not isinstance(folder, str) or not folder:
+        raise InvalidModel(f"{directory / 'm3.json'}: projection must be the folder of a Dense module, not {folder!r}")
+    return read_projection(directory / folder)
 
 
 def _pooling(

@@ -59,7 +59,7 @@ class Modules:
                 case "Dense":
                     if pooling is None or normalize or projection is not None:
                         raise InvalidModel(f"{path} has a module Dense elsewhere than once, right behind Pooling")
-                    projection = _projection(folder)
+                    projection = read_projection(folder)
                 case "Normalize":
                     normalize = True
                 case other:
@@ -89,8 +89,15 @@ def _pooling(path: Path) -> Pooling:
     return known_pooling(known.get(str(stated), stated), path)
 
 
-def _projection(folder: Path) -> Projection:
+def read_projection(folder: Path) -> Projection:
+    """The Dense module in a folder.
+
+    Raises:
+        InvalidModel: there is none, or one that is not supported.
+    """
     path = folder / "config.json"
+    if not path.is_file():
+        raise InvalidModel(f"{folder} is no Dense module: it has no config.json; fetch or save it again")
     settings = read_object(path)
     stated = settings.get("activation_function", _TANH)
     activation = _ACTIVATIONS.get(stated) if isinstance(stated, str) else None

@@ -14,7 +14,6 @@ Activation = Literal["identity", "tanh"]
 
 HEAD_FILES: dict[Mode, str] = {"sparse": "sparse_linear.pt", "multivector": "colbert_linear.pt"}
 _HEAD_KEYS: dict[Mode, str] = {"sparse": "sparse_linear", "multivector": "colbert_linear"}
-_PROJECTION = "dense_linear"
 _OWN = "heads.safetensors"
 
 
@@ -59,31 +58,15 @@ def find_heads(directory: Path, name: str) -> dict[Mode, Head]:
     return heads
 
 
-def find_projection(directory: Path) -> Projection | None:
-    """The projection in our own file of heads, if there is one; it has no activation.
-
-    Raises:
-        InvalidModel: the file is damaged, or holds something else.
-    """
-    path, weight = directory / _OWN, f"{_PROJECTION}.weight"
-    stored = _stored(path) or {}
-    if weight not in stored:
-        return None
-    shape = stored[weight]
-    if len(shape) != 2:
-        raise InvalidModel(f"{path} has a {weight} {shape}; expected is (width, hidden)")
-    return Projection(Head(path, f"{_PROJECTION}."), shape[0], f"{_PROJECTION}.bias" in stored, "identity")
-
-
-def _stored(path: Path) -> dict[str, tuple[int, ...]] | None:
-    """The shapes in a safetensors file, by name; `None` where there is no file."""
+def _stored(path: Path) -> set[str] | None:
+    """The names in a safetensors file; `None` where there is no file."""
     if not path.is_file():
         return None
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "np") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return set(file.keys())
     except SafetensorError as error:
         raise InvalidModel(f"{path} is damaged: {error}") from error
 

@@ -75,16 +75,21 @@ def save_own(folder: Path, *, dense: int | None = None, bias: bool = True, **opt
         head = torch.load(folder / f"{name}.pt", weights_only=True)
         stored |= {f"{name}.{part}": tensor for part, tensor in head.items()}
         (folder / f"{name}.pt").unlink()
-    if dense is not None:
-        hidden = stored["sparse_linear.weight"].shape[1]
-        stored |= {f"dense_linear.{part}": tensor for part, tensor in _linear(dense, hidden, bias).items()}
     save_file(stored, folder / "heads.safetensors")
-    write_json(folder / "m3.json", {"pooling": "cls"})
+    projection = {}
+    if dense is not None:
+        _save_dense(folder, dense, stored["sparse_linear.weight"].shape[1], bias, "torch.nn.modules.linear.Identity")
+        projection = {"projection": "2_Dense"}
+    write_json(folder / "m3.json", {"pooling": "cls", **projection})
     return folder
 
 
-def _linear(width: int, hidden: int, bias: bool) -> dict[str, torch.Tensor]:
-    return {"weight": torch.randn(width, hidden) / 4} | ({"bias": torch.randn(width)} if bias else {})
+def _save_dense(folder: Path, width: int, hidden: int, bias: bool, activation: str) -> None:
+    """sentence-transformers' Dense module, random."""
+    settings = {"in_features": hidden, "out_features": width, "bias": bias, "activation_function": activation}
+    write_json(folder / "2_Dense" / "config.json", settings)
+    linear = {"linear.weight": torch.randn(width, hidden) / 4} | ({"linear.bias": torch.randn(width)} if bias else {})
+    save_file(linear, folder / "2_Dense" / "model.safetensors")
 
 
 def save_m3e(
@@ -131,10 +136,7 @@ def save_m3e(
     )
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 48})
     if dense is not None:
-        settings = {"in_features": 32, "out_features": dense, "bias": bias, "activation_function": activation}
-        write_json(folder / "2_Dense" / "config.json", settings)
-        linear = {f"linear.{part}": tensor for part, tensor in _linear(dense, 32, bias).items()}
-        save_file(linear, folder / "2_Dense" / "model.safetensors")
+        _save_dense(folder, dense, 32, bias, activation)
     return folder
 
 

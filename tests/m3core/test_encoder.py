@@ -52,7 +52,7 @@ def test_bfloat16_packed_agrees_with_one_by_one(engine: str, rounding: float, de
     cosine = (packed.dense * alone.dense).sum(1)
     rows = np.concatenate([(a * b).sum(1) for a, b in zip(packed.multivector, alone.multivector, strict=True)])
     assert cosine.min() >= 0.9999
-    assert rows.min() >= 0.9999
+    assert rows.min() >= 0.9998  # a CPU with AMX adds up in another order
     for a, b in zip(packed.sparse, alone.sparse, strict=True):
         x, y = a.as_dict(), b.as_dict()
         for i in x.keys() | y.keys():

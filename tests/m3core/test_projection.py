@@ -1,4 +1,4 @@
-"""A projection behind pooling: sentence-transformers' Dense module, and ours in heads.safetensors."""
+"""A projection behind pooling: sentence-transformers' Dense module, in its layout and ours."""
 
 import json
 import pickle
@@ -23,9 +23,9 @@ def encode(folder: Path, **options: Any) -> np.ndarray:
     return M3Encoder(folder, **CPU, **options).encode_documents(TEXTS, modes=["dense"]).dense
 
 
-def linear(folder: Path, prefix: str = "linear.") -> Callable[[np.ndarray], np.ndarray]:
-    stored = load_file(folder)
-    weight, bias = stored[f"{prefix}weight"], stored.get(f"{prefix}bias")
+def linear(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    stored = load_file(path)
+    weight, bias = stored["linear.weight"], stored.get("linear.bias")
     return lambda rows: torch.nn.functional.linear(torch.from_numpy(rows), weight, bias).numpy()
 
 
@@ -35,7 +35,7 @@ def linear(folder: Path, prefix: str = "linear.") -> Callable[[np.ndarray], np.n
 def test_ours_is_applied_in_float32_to_what_is_pooled(tmp_path: Path, bias: bool, dtype: str, options: dict) -> None:
     pooled = encode(save_m3(tmp_path / "plain"), dtype=dtype, **options)
     folder = save_own(tmp_path / "own", dense=24, bias=bias)
-    expected = linear(folder / "heads.safetensors", "dense_linear.")(pooled)
+    expected = linear(folder / "2_Dense" / "model.safetensors")(pooled)
     np.testing.assert_allclose(encode(folder, dtype=dtype, **options), expected, atol=1e-5)
 
 
@@ -158,13 +158,19 @@ def test_pickled_code_in_it_is_never_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "executed").exists()
 
 
-def test_our_own_of_another_shape_is_named(tmp_path: Path) -> None:
-    path = save_own(tmp_path, dense=24) / "heads.safetensors"
-    stored = load_file(path)
-    for shape, message in (((24,), r"\(24,\); expected is \(width, hidden\)"), ((24, 9), r"\(24, 9\) and a bias")):
-        save_file(stored | {"dense_linear.weight": torch.zeros(shape)}, path)
-        with pytest.raises(InvalidModel, match=r"heads\.safetensors has a .*weight " + message):
-            M3Encoder(tmp_path)
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (3, r"m3\.json: projection must be the folder of a Dense module, not 3"),
+        ("", r"m3\.json: projection must be the folder"),
+        ("Dense", r"Dense is no Dense module: it has no config\.json"),
+    ],
+)
+def test_a_folder_that_m3_json_names_wrongly(tmp_path: Path, named: object, message: str) -> None:
+    save_own(tmp_path, dense=24)
+    write_json(tmp_path / "m3.json", {"pooling": "cls", "projection": named})
+    with pytest.raises(InvalidModel, match=message):
+        M3Encoder(tmp_path)
 
 
 @pytest.mark.parametrize(
