@@ -37,6 +37,10 @@ class OutOfMemory(M3Error, MemoryError):
     """Even a single text does not fit into the device's memory."""
 
 
+class TrainingFailed(M3Error):
+    """Training cannot go on: it diverged, or what it left to go on from is of another run."""
+
+
 class EncoderClosed(M3Error):
     """An encoder was closed, before a call or during it, or comes from the process that this one was forked from."""
 

@@ -85,6 +85,19 @@ def _flash() -> Callable[..., Any] | None:
     return function
 
 
+def model_inputs(pack: Pack, padding_id: int | None, kernel: str, device: torch.device) -> dict[str, Any]:
+    """What transformers' model is called with for a pack, in one row.
+
+    Args:
+        pack: the texts.
+        padding_id: as of `Pack.positions`.
+        kernel: as `choose_kernel` gave it.
+        device: of the model.
+    """
+    rows = upload(np.stack([pack.token_ids, pack.positions(padding_id)]), device)
+    return {"input_ids": rows[:1], "position_ids": rows[1:], "attend": attend_with(kernel, pack, device)}
+
+
 def attend_with(kernel: str, pack: Pack, device: torch.device) -> Attend:
     """A kernel of `KERNELS` for one pack: what it must know of the texts' places lies on the device then."""
     if kernel == "padded":

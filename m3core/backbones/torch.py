@@ -4,14 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from m3core.backbones import Linear
-from m3core.backbones.kernels import attend_with, choose_kernel
+from m3core.backbones.kernels import choose_kernel, model_inputs
 from m3core.backbones.memory import out_of_memory_named
 from m3core.backbones.prepacked import PackedLinear, can_pack, pack_linears
-from m3core.backbones.transfer import upload
 from m3core.checkpoint import Checkpoint
 from m3core.packing import Pack
 from m3core.weights import load_body
@@ -45,15 +43,9 @@ class TorchBackbone:
 
     def forward(self, pack: Pack, between: Callable[[], object]) -> torch.Tensor:
         """See `Backbone.forward`. On an accelerator all layers are under way when it returns, and none need be done."""
-        positions = pack.positions(self._checkpoint.position_padding)
         with out_of_memory_named(), torch.inference_mode():
-            rows = upload(np.stack([pack.token_ids, positions]), self.device)
-            states = self._model(
-                input_ids=rows[:1],
-                position_ids=rows[1:],
-                attend=attend_with(self.attention, pack, self.device),
-                between=between,
-            ).last_hidden_state
+            inputs = model_inputs(pack, self._checkpoint.position_padding, self.attention, self.device)
+            states = self._model(**inputs, between=between).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states[0]
 

@@ -111,6 +111,18 @@ class Targets:
 
 
 @dataclass(frozen=True, eq=False)
+class Graded:
+    """What scores of n pairs of texts are to become: ordered as their labels, `(n,)`."""
+
+    labels: torch.Tensor
+    allowed: None = None
+
+    def loss(self, scores: torch.Tensor, temperature: float) -> torch.Tensor:
+        """CoSENT of the pairs' scores, `(n,)`; it has a scale of its own in place of the temperature."""
+        return cosent(scores, self.labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Losses:
     """A loss and what it consists of.
 
@@ -125,7 +137,7 @@ class Losses:
 
 def unified(
     scores: Mapping[Mode, torch.Tensor],
-    targets: Targets,
+    targets: Targets | Graded,
     *,
     temperature: float = TEMPERATURE,
     self_distillation: bool = False,
@@ -136,7 +148,7 @@ def unified(
     s_dense + 0.3 s_sparse + s_multivector; with fewer, what is left of both. A single mode has its own loss alone.
 
     Args:
-        scores: `(n, m)` by mode.
+        scores: `(n, m)` by mode; of graded pairs `(n,)`.
         targets: of each of them.
         temperature: what scores are divided by.
         self_distillation: whether each mode learns from the ensemble too. The loss is the mean of the above and of

@@ -1,11 +1,14 @@
 """Differentiable scores between texts by each mode, from packed representations; no padding and no vocabulary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from m3core.output import Mode
+
+_PRODUCTS = 1 << 26  # of rows, at once: 256 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +68,34 @@ def multivector_scores(queries: Embedded, passages: Embedded) -> torch.Tensor:
     """
     assert queries.rows is not None
     assert passages.rows is not None
-    products = queries.rows @ passages.rows.T
-    best = torch.stack([own.amax(1) for own in products.split([n - 1 for n in passages.lengths], 1)], 1)
+    lengths = [n - 1 for n in passages.lengths]
+    blocks = list(_blocks(lengths, max(lengths[0], _PRODUCTS // len(queries.rows))))
+    rows = passages.rows.split([sum(block) for block in blocks])
+    if len(blocks) == 1:
+        best = _best(queries.rows, passages.rows, lengths)
+    else:  # products are made again when gradients are taken, so that there is one block of them at a time
+        made = [
+            checkpoint(_best, queries.rows, own, block, use_reentrant=False)
+            for own, block in zip(rows, blocks, strict=True)
+        ]
+        best = torch.cat(made, 1)
     return torch.stack([own.mean(0) for own in best.split([n - 1 for n in queries.lengths])])
+
+
+def _best(queries: torch.Tensor, rows: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """For each row of the queries its best product with each passage, `(rows, passages)`."""
+    return torch.stack([own.amax(1) for own in (queries @ rows.T).split(lengths, 1)], 1)
+
+
+def _blocks(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Neighbours of so many rows at most, or a single one."""
+    block: list[int] = []
+    for length in lengths:
+        if block and sum(block) + length > most:
+            yield block
+            block = []
+        block.append(length)
+    yield block
 
 
 SCORES: Mapping[Mode, Callable[[Embedded, Embedded], torch.Tensor]] = {

@@ -1,6 +1,5 @@
 """Gradients through a real tiny model: in parts as at once, and its representations as in inference."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import save_m3, save_own
 
-from m3core import M3Encoder
+from m3core import M3Encoder, OutOfMemory
 from m3core.checkpoint import Checkpoint
 from m3core.heads import lexical_vectors
-from m3core.packing import Pack
+from m3core.packing import IntArray, Pack, TokenBudget
 from m3core.tokenizer import M3Tokenizer
-from m3core.train.caching import backward, joined
+from m3core.train.caching import backward, joined, packs_of
 from m3core.train.losses import Losses, Targets, unified
 from m3core.train.model import TrainableModel
 from m3core.train.scores import SCORES, Embedded
@@ -36,64 +35,102 @@ def trainable(folder: Path) -> tuple[TrainableModel, M3Tokenizer]:
     return TrainableModel(checkpoint, tokenizer.special_ids, torch.device("cpu")), tokenizer
 
 
-def packs(tokenizer: M3Tokenizer, size: int) -> tuple[list[Pack], list[Pack]]:
-    def parts(texts: list[str]) -> list[Pack]:
-        ids = tokenizer.tokenize(texts, 128).token_ids
-        return [Pack.of(ids[start : start + size]) for start in range(0, len(ids), size)]
-
-    return parts(QUERIES), parts(PASSAGES)
+def groups(tokenizer: M3Tokenizer) -> list[list[IntArray]]:
+    return [tokenizer.tokenize(texts, 128).token_ids for texts in (QUERIES, PASSAGES)]
 
 
-def loss_of(queries: int):
-    def loss(parts: Sequence[Embedded]) -> Losses:
-        query, passage = joined(parts[:queries]), joined(parts[queries:])
-        scores = {mode: score(query, passage) for mode, score in SCORES.items()}
-        return unified(scores, Targets(torch.tensor([[0], [1], [2]])), self_distillation=True)
+def loss(queries: Embedded, passages: Embedded) -> Losses:
+    scores = {mode: score(queries, passages) for mode, score in SCORES.items()}
+    return unified(scores, Targets(torch.tensor([[0], [1], [2]])), self_distillation=True)
 
-    return loss
+
+def whole_loss(model: TrainableModel, texts: list[list[IntArray]], tokens: int) -> Losses:
+    """Without any caching."""
+    return loss(*(joined([model(pack) for pack in packs_of(group, tokens)]) for group in texts))
 
 
 def gradients(model: TrainableModel) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-def test_gradients_in_parts_are_those_of_the_whole(m3_dir: Path, dropout: bool) -> None:
-    model, tokenizer = trainable(m3_dir)
-    model.train(dropout)
-    queries, passages = packs(tokenizer, 2)
-    torch.manual_seed(0)
-    whole = loss_of(len(queries))([model(pack) for pack in [*queries, *passages]])
-    whole.total.backward()
-    expected = gradients(model)
-    model.zero_grad()
-    torch.manual_seed(0)
-    made = backward(model, [*queries, *passages], loss_of(len(queries)))
-    assert made.total.item() == pytest.approx(whole.total.item(), abs=1e-6)
-    assert not made.total.requires_grad
-    found = gradients(model)
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
-    assert {"sparse_linear.weight", "colbert_linear.weight"} <= found.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_a_batch_of_one_part_goes_through_once(m3_dir: Path) -> None:
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("tokens", [1, 20])
+def test_gradients_in_parts_are_those_of_the_whole(m3_dir: Path, dropout: bool, tokens: int) -> None:
     model, tokenizer = trainable(m3_dir)
-    pack = Pack.of(tokenizer.tokenize(QUERIES + PASSAGES, 128).token_ids)
-    passes: list[Pack] = []
+    model.train(dropout)
+    texts = groups(tokenizer)
+    torch.manual_seed(0)
+    whole = whole_loss(model, texts, tokens)
+    whole.total.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    torch.manual_seed(0)
+    made = backward(model, texts, loss, TokenBudget(tokens))
+    assert made.total.item() == pytest.approx(whole.total.item(), abs=1e-6)
+    assert not made.total.requires_grad
+    assert {"sparse_linear.weight", "colbert_linear.weight"} <= gradients(model).keys()
+    assert_same(gradients(model), expected)
 
-    def embed(part: Pack) -> Embedded:
-        passes.append(part)
-        return model(part)
 
-    def loss(parts: Sequence[Embedded]) -> Losses:
-        (part,) = parts
-        return Losses(part.dense.square().sum() * 0 + part.weights.sum(), {})
+@pytest.mark.parametrize(("tokens", "at_once", "times"), [(1000, False, 1), (20, True, 1), (20, False, 2)])
+def test_what_fits_into_memory_goes_through_once(m3_dir: Path, tokens: int, at_once: bool, times: int) -> None:
+    model, tokenizer = trainable(m3_dir)
+    seen = passing(model)
+    texts = groups(tokenizer)
+    backward(model.eval(), texts, loss, TokenBudget(tokens), at_once=at_once)
+    assert len(seen) == times * sum(len(packs_of(group, tokens)) for group in texts)
+    found = gradients(model)
+    model.zero_grad()
+    whole_loss(model, texts, 1000).total.backward()
+    assert_same(found, gradients(model))
 
-    backward(embed, [pack], loss)
-    assert passes == [pack]
-    assert gradients(model)["sparse_linear.weight"].any()
+
+@pytest.mark.parametrize(
+    ("tokens", "when"),
+    [(1000, "forward 0"), (1000, "forward 1"), (1000, "backward"), (20, "forward 2"), (20, "backward")],
+)
+def test_when_memory_runs_out_the_parts_become_smaller(m3_dir: Path, tokens: int, when: str) -> None:
+    model, tokenizer = trainable(m3_dir)
+    texts = groups(tokenizer)
+    whole_loss(model.eval(), texts, 1000).total.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    moments = iter(range(1000))  # of forward passes
+
+    def fail(name: str) -> None:
+        if when == name:
+            raise torch.OutOfMemoryError("no more")
+
+    model.register_forward_hook(lambda *_: fail(f"forward {next(moments)}"))
+    handle = model.sparse_linear.register_full_backward_hook(lambda *_: handle.remove() or fail("backward"))
+    budget = TokenBudget(tokens)
+    backward(model, texts, loss, budget)
+    assert budget.tokens < tokens
+    assert_same(gradients(model), expected)
+
+
+def _raise() -> None:
+    raise torch.OutOfMemoryError("no more")
+
+
+def test_a_text_that_does_not_fit_is_named(m3_dir: Path) -> None:
+    model, tokenizer = trainable(m3_dir)
+    model.register_forward_hook(lambda *_: _raise())
+    with pytest.raises(OutOfMemory, match=r"a text of \d+ tokens .* lower max_length"):
+        backward(model, groups(tokenizer), loss, TokenBudget(1000))
+
+
+def passing(model: torch.nn.Module) -> list[Pack]:
+    """The packs that go through a model."""
+    seen: list[Pack] = []
+    model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    return seen
 
 
 @pytest.mark.parametrize("dense", [None, 24])
@@ -112,14 +149,11 @@ def test_what_is_trained_is_what_an_encoder_makes(tmp_path: Path, dense: int | N
 def test_gradients_in_parts_reach_the_heads_of_a_frozen_body(m3_dir: Path) -> None:
     model, tokenizer = trainable(m3_dir)
     model.eval().body.requires_grad_(False)
-    queries, passages = packs(tokenizer, 2)
-    loss_of(len(queries))([model(pack) for pack in [*queries, *passages]]).total.backward()
+    whole_loss(model, groups(tokenizer), 20).total.backward()
     expected = gradients(model)
     model.zero_grad()
-    backward(model, [*queries, *passages], loss_of(len(queries)))
-    assert gradients(model).keys() == expected.keys()
-    for name, gradient in gradients(model).items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5, msg=name)
+    backward(model, groups(tokenizer), loss, TokenBudget(20))
+    assert_same(gradients(model), expected)
 
 
 def test_word_embeddings_are_trained_whatever_dtype_their_file_has(tmp_path: Path) -> None:
@@ -133,8 +167,7 @@ def test_word_embeddings_are_trained_whatever_dtype_their_file_has(tmp_path: Pat
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients_reach_a_projection(tmp_path: Path, bias: bool) -> None:
     model, tokenizer = trainable(save_own(tmp_path, dense=24, bias=bias))
-    queries, passages = packs(tokenizer, 2)
-    loss_of(len(queries))([model(pack) for pack in [*queries, *passages]]).total.backward()
+    whole_loss(model, groups(tokenizer), 1000).total.backward()
     found = {name: gradient for name, gradient in gradients(model).items() if name.startswith("dense_linear.")}
     assert set(found) == {"dense_linear.weight", *(["dense_linear.bias"] if bias else [])}
     assert all(gradient.any() for gradient in found.values())

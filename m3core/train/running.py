@@ -1,0 +1,249 @@
+"""A run: from settings to Hugging Face's Trainer, and from what it made to a model on disk."""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+
+from m3core.errors import InvalidInput, M3Warning, TrainingFailed
+from m3core.packing import TokenBudget
+from m3core.train import defaults
+from m3core.train.batches import Batches
+from m3core.train.card import write_card
+from m3core.train.collating import Collator
+from m3core.train.gathering import processes
+from m3core.train.measuring import Measures, Snapshot
+from m3core.train.model import TrainableModel
+from m3core.train.objective import Objective
+from m3core.train.preparing import Prepared
+from m3core.train.saving import save_model, score_weights
+from m3core.train.settings import Settings
+from m3core.train.trainer import M3Trainer
+
+_LOGS = 100  # of a run, about
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a run made.
+
+    Attributes:
+        directory: the model.
+        before: what the dev set said of the model before; empty without one.
+        after: what it says of the model in `directory`.
+        history: what was logged: dicts with `step`, and `loss` and its parts, or measures.
+    """
+
+    directory: Path
+    before: Measures
+    after: Measures
+    history: list[dict[str, float]]
+
+
+def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool, show_progress: bool) -> FineTuned:
+    """See `FineTuner.run`."""
+    model = prepared.model
+    arguments = _arguments(prepared, settings, output, show_progress)
+    rank, world = processes()
+    last = _last_checkpoint(output / "checkpoints", resume)
+    _check_same_run(output / "run.json", prepared, settings, first=last is None and rank == 0)
+    batches = Batches(
+        prepared.data.parts,
+        settings.batch_size,
+        negatives=prepared.negatives,
+        batch_tokens=settings.batch_tokens,
+        processes=world,
+        seed=settings.seed,
+    )
+    if not len(batches):
+        raise InvalidInput(f"{len(prepared.data)} records are too few for {world} processes")
+    collator = Collator(
+        prepared.data,
+        prepared.tokenizer,
+        settings.max_length,
+        prepared.negatives,
+        prompt=prepared.prompt,
+        seed=settings.seed,
+        process=rank,
+        processes=world,
+    )
+    _check_widths(model, settings.matryoshka)
+    if settings.gradient_checkpointing:
+        model.checkpoint_gradients()
+    budget = TokenBudget(settings.tokens_at_once or defaults.tokens_at_once(model))
+    trainer = M3Trainer(
+        model,
+        arguments,
+        batches=batches,
+        collator=collator,
+        objective=Objective(
+            model.trained_modes,
+            settings.temperature or defaults.TEMPERATURES[len(model.trained_modes) > 1],
+            settings.self_distillation,
+            settings.in_turn,
+            settings.matryoshka,
+        ),
+        budget=budget,
+        optimizer=_optimizer(prepared, settings),
+        measure=_measure(prepared, settings, budget),
+        callbacks=_callbacks(prepared, settings),
+    )
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    trainer.counts.warn(settings.max_length, prepared.checkpoint.languages, stacklevel=4)
+    return _finish(trainer, prepared, settings, output / "model")
+
+
+def _finish(trainer: M3Trainer, prepared: Prepared, settings: Settings, directory: Path) -> FineTuned:
+    history = [dict(entry) for entry in trainer.state.log_history]
+    before: Measures = {}
+    after: Measures = {}
+    if prepared.dev is not None:
+        metric = f"eval_{prepared.dev.metric}"
+        measured = [entry for entry in history if metric in entry]
+        best = max(measured[1:] or measured, key=lambda entry: entry[metric])
+        before, after = ({k: v for k, v in entry.items() if k.startswith("eval_")} for entry in (measured[0], best))
+        before, after = ({k.removeprefix("eval_"): v for k, v in m.items()} for m in (before, after))
+        if after[prepared.dev.metric] <= before[prepared.dev.metric]:
+            warnings.warn(
+                f"training did not improve {prepared.dev.metric} on the dev set: {before[prepared.dev.metric]:.3f} "
+                f"before, {after[prepared.dev.metric]:.3f} after; try a lower learning rate, larger batches, more data",
+                M3Warning,
+                stacklevel=5,
+            )
+    tuned = FineTuned(directory, before, after, history)
+    if trainer.is_world_process_zero():
+        prepared.model.merge_adapters()
+        save_model(prepared.model, prepared.checkpoint, directory, max_length=prepared.checkpoint.max_length)
+        write_card(directory, prepared, asdict(settings), before, after)
+    trainer.accelerator.wait_for_everyone()
+    return tuned
+
+
+def _arguments(prepared: Prepared, settings: Settings, output: Path, show_progress: bool) -> TrainingArguments:
+    often = 1 / settings.evaluations
+    chosen: dict[str, Any] = {
+        "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
+        "logging_steps": 1 / _LOGS,
+        "logging_first_step": True,
+        "save_total_limit": 1,
+        "disable_tqdm": not show_progress,
+        "lr_scheduler_type": "linear",
+    } | settings.arguments
+    if prepared.dev is not None:
+        chosen |= {
+            "eval_strategy": "steps",
+            "eval_steps": often,
+            "eval_on_start": True,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": prepared.dev.metric,
+            "greater_is_better": True,
+        }
+    return TrainingArguments(
+        output_dir=str(output / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        warmup_steps=settings.warmup,
+        save_strategy="steps",
+        save_steps=often,
+        seed=settings.seed,
+        use_cpu=prepared.model.device.type == "cpu",
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        **chosen,
+    )
+
+
+def _last_checkpoint(folder: Path, resume: bool) -> Path | None:
+    """The last one that was written to its end: its state is written last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    if found and not resume:
+        raise InvalidInput(
+            f"{folder} has checkpoints of an earlier run: pass resume=True to go on with it, or another output"
+        )
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def _check_same_run(path: Path, prepared: Prepared, settings: Settings, *, first: bool) -> None:
+    """A run goes on with the data and the settings that it began with."""
+    stated = {name: value for name, value in asdict(settings).items() if name != "arguments"}
+    run = json.loads(
+        json.dumps(
+            stated | {"data": prepared.data.digest, "model": prepared.checkpoint.revision, "world": processes()[1]}
+        )
+    )
+    if first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        return
+    if path.is_file():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if differing := [name for name, value in run.items() if begun.get(name) != value]:
+            name = differing[0]
+            raise TrainingFailed(
+                f"{path.parent} has a run with another {name} ({begun.get(name)!r}, now {run[name]!r}): resume it as "
+                "it was, or choose another output"
+            )
+
+
+def _check_widths(model: TrainableModel, widths: tuple[int, ...]) -> None:
+    most = min([model.dense_width, *([model.rows_width] if model.rows_width else [])])
+    for width in widths:
+        if not 1 <= width <= most:
+            raise InvalidInput(f"matryoshka widths are from 1 to {most}, the narrower of dense and rows, not {width!r}")
+
+
+def _optimizer(prepared: Prepared, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW; heads at a rate of their own, and no decay of biases and layer norms."""
+    model = prepared.model
+    rate = settings.learning_rate or defaults.learning_rate(model)
+    heads = settings.head_learning_rate or defaults.head_rate(model, rate, new=prepared.new_heads)
+    groups = [
+        {
+            "params": [
+                parameter
+                for name, parameter in model.named_parameters()
+                if parameter.requires_grad and name.startswith("body.") == body and (parameter.ndim > 1) == decays
+            ],
+            "lr": rate if body else heads,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for body in (True, False)
+        for decays in (True, False)
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]])
+
+
+def _measure(
+    prepared: Prepared, settings: Settings, budget: TokenBudget
+) -> Callable[[TrainableModel], Measures] | None:
+    if prepared.dev is None:
+        return None
+    snapshot = Snapshot(
+        prepared.model,
+        prepared.tokenizer,
+        settings.max_length,
+        budget,
+        score_weights(prepared.model, prepared.checkpoint),
+        prepared.prompt,
+    )
+    dev = prepared.dev
+    return lambda model: {f"eval_{name}": value for name, value in dev(snapshot).items()}
+
+
+def _callbacks(prepared: Prepared, settings: Settings) -> list[TrainerCallback]:
+    if prepared.dev is None or settings.early_stopping is None:
+        return []
+    return [EarlyStoppingCallback(settings.early_stopping)]

@@ -1,0 +1,61 @@
+"""How to train: what a run is asked for, checked."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from m3core.errors import InvalidInput
+
+_OURS = (
+    *("output_dir", "num_train_epochs", "learning_rate", "weight_decay", "warmup_steps", "seed", "eval_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "auto_find_batch_size"),
+    *("fsdp", "deepspeed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "save_steps"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: `FineTuner.run`'s arguments, checked."""
+
+    epochs: float
+    batch_size: int
+    batch_tokens: int | None
+    max_length: int
+    learning_rate: float | None
+    head_learning_rate: float | None
+    weight_decay: float
+    warmup: float
+    temperature: float | None
+    self_distillation: int | None
+    in_turn: bool
+    matryoshka: tuple[int, ...]
+    gradient_checkpointing: bool
+    tokens_at_once: int | None
+    evaluations: int
+    early_stopping: int | None
+    seed: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` for what cannot be."""
+        least: dict[str, float | None] = {
+            "batch_size": 1,
+            "batch_tokens": 1,
+            "tokens_at_once": 1,
+            "evaluations": 1,
+            "early_stopping": 1,
+            "self_distillation": 0,
+            "weight_decay": 0,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not math.isfinite(value) or value < low):
+                raise InvalidInput(f"{name} must be {low} or more, not {value!r}")
+        for name in ("epochs", "learning_rate", "head_learning_rate", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InvalidInput(f"{name} must be more than 0, not {value!r}")
+        if not 0 <= self.warmup < 1:
+            raise InvalidInput(f"warmup is a share of the steps, from 0 to less than 1, not {self.warmup!r}")
+        if taken := sorted(set(self.arguments) & set(_OURS)):
+            raise InvalidInput(f"{taken[0]} is set by the arguments of run(), not as one of TrainingArguments")
