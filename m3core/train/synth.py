@@ -61,7 +61,7 @@ def synthesize(
         seed: of the choice of passages.
 
     Returns:
-        An `Outcome` for each document, in order; a batch at a time.
+        An `Outcome` for each document: batch by batch, those with a question as soon as there is one.
 
     Raises:
         InvalidInput: an option that cannot be used, or `ask` gives another number of answers than it got prompts.
@@ -75,29 +75,24 @@ def synthesize(
     return (outcome for block in blocks for outcome in _outcomes(block, ask, min_words, tries, seed))
 
 
-def _outcomes(block: Sequence[Record], ask: Ask, min_words: int, tries: int, seed: int) -> list[Outcome]:
-    drawn = {
-        place: _drawn(document, tries, seed)
-        for place, document in enumerate(block)
-        if words(document.text) >= min_words
-    }
-    outcomes = [Outcome(document.id, None, "too short") for document in block]
+def _outcomes(block: Sequence[Record], ask: Ask, min_words: int, tries: int, seed: int) -> Iterator[Outcome]:
+    problems = dict.fromkeys(range(len(block)), "too short")
+    long_ones = [place for place, document in enumerate(block) if words(document.text) >= min_words]
+    drawn = {place: _drawn(block[place], tries, seed) for place in long_ones}
     for attempt in range(tries):
-        open_ones = [place for place in drawn if outcomes[place].example is None]
-        passages = [drawn[place][attempt % len(drawn[place])] for place in open_ones]
-        if not passages:
-            break
-        answers = ask([prompt_for(passage) for passage in passages])
+        passages = {place: drawn[place][attempt % len(drawn[place])] for place in drawn if place in problems}
+        answers = ask([prompt_for(passage) for passage in passages.values()]) if passages else ()
         if len(answers) != len(passages):
             raise InvalidInput(f"the language model gave {len(answers)} answers to {len(passages)} prompts")
-        for place, passage, answer in zip(open_ones, passages, answers, strict=True):
-            document, question = block[place], question_in(answer, passage)
-            outcomes[place] = (
-                Outcome(document.id, None, question.reason)
-                if isinstance(question, Refused)
-                else Outcome(document.id, Example(question, (document.text,)))
-            )
-    return outcomes
+        for (place, passage), answer in zip(passages.items(), answers, strict=True):
+            question = question_in(answer, passage)
+            if isinstance(question, Refused):
+                problems[place] = question.reason
+                continue
+            del problems[place]
+            yield Outcome(block[place].id, Example(question, (block[place].text,)))
+    for place, problem in problems.items():
+        yield Outcome(block[place].id, None, problem)
 
 
 def _drawn(document: Record, most: int, seed: int) -> list[str]:

@@ -205,15 +205,15 @@ def test_answers_and_calls_that_fail_are_counted(here: Path) -> None:
     out = m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:mute", "--tries", 2)
     assert "5 documents, 0 questions → out.jsonl; without: empty answer 5" in out
     assert Path("out.jsonl").read_text() == ""
-    out = m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:some", "--tries", 1)
+    out = m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:some")
     assert "5 documents, 4 questions → out.jsonl; without: empty answer 1" in out
-    assert "1 calls failed, the last with ConnectionError: no answer from the server" in out
+    assert "3 calls failed, the last with ConnectionError: no answer from the server" in out
 
 
 def test_a_model_that_never_answers_stops_the_command_and_loses_nothing(here: Path) -> None:
     m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:model", "--limit", 2)
     before = Path("out.jsonl").read_bytes()
-    with pytest.raises(M3Error, match="answers nothing .*no answer from the server"):
+    with pytest.raises(M3Error, match=r"answers nothing .*no answer from the server"):
         m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:all_calls")
     assert Path("out.jsonl").read_bytes() == before
 

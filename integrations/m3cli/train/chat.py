@@ -12,11 +12,12 @@ from m3core import InvalidInput, M3Error, MissingDependency
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+_ENOUGH = 8  # failures in a row; a key is wrong, a server is down
 _NEEDED = "a language model needs LangChain: pip install langchain, and its package for the provider"
 
 
 class ChatModel:
-    """Answers prompts. A call that fails gives an empty answer, unless all of them fail.
+    """Answers prompts. A call that fails gives an empty answer; many in a row end it.
 
     Attributes:
         failures: how many calls failed so far.
@@ -38,19 +39,21 @@ class ChatModel:
         self._model = _found(name) or _made(name)
         self._name, self._concurrency = name, concurrency
         self.failures, self.last_error = 0, ""
+        self._in_a_row = 0
 
     def __call__(self, prompts: list[str]) -> Sequence[str]:
         """The answer to each prompt.
 
         Raises:
-            M3Error: none was answered.
+            M3Error: nothing but failures for some time.
         """
         answers = self._model.batch(prompts, {"max_concurrency": self._concurrency}, return_exceptions=True)  # type: ignore[arg-type]
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         if errors:
             self.failures += len(errors)
             self.last_error = f"{type(errors[-1]).__name__}: {errors[-1]}"
-        if errors and len(errors) == len(prompts):
+        self._in_a_row = self._in_a_row + len(errors) if len(errors) == len(prompts) else 0
+        if self._in_a_row >= _ENOUGH:
             raise M3Error(
                 f"the language model {self._name} answers nothing ({self.last_error}); what it wrote before is kept: "
                 "run the command again when it does"

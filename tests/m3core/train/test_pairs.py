@@ -50,7 +50,8 @@ def test_a_heading_that_says_little_goes_behind_one_that_says_more(tmp_path: Pat
         pairs(
             tmp_path,
             "a.md",
-            f"# 装箱算法手册\n\n## 简介\n\n{ZH}\n\n## 第二章 三维情形\n\n### 示例\n\n{ZH}其二。\n\n### Usage\n\n{ZH}其三。\n",
+            f"# 装箱算法手册\n\n## 简介\n\n{ZH}\n\n## 第二章 三维情形\n\n### 示例\n\n{ZH}其二。\n\n"
+            f"### Usage\n\n{ZH}其三。\n",
         )
     )
     assert {"装箱算法手册: 简介", "三维情形: 示例", "三维情形: Usage", "装箱算法手册"} == set(found)
@@ -97,7 +98,8 @@ HTML = f"""<!doctype html><html lang="en"><head><title>Boxes — Manual</title><
 <h1>The art of boxes<a class="headerlink" href="#x">¶</a></h1>
 <p>Boxes hold <b>things</b>, and
 things are<br>held by boxes of all sizes.</p>
-<ul><li><a href="a">Previous: the art of bags</a></li><li>An item that is <a href="b">linked</a> but mostly text</li></ul>
+<ul><li><a href="a">Previous: the art of bags</a></li>
+<li>An item that is <a href="b">linked</a> but mostly text</li></ul>
 <h2>Closing a box firmly &amp; for good</h2>
 <div><p>{LONG}</p><pre>close --now</pre><table><tr><td>cell</td></tr></table>
 <p>{ZH[:12]}
@@ -130,8 +132,9 @@ def test_html_without_what_is_around_it(tmp_path: Path) -> None:
 
 
 def test_html_in_markdown_and_front_matter(tmp_path: Path) -> None:
-    text = f"---\ntitle: '装箱问题的解法'\ntags: [a]\n---\n{ZH}\n\n<details><summary>这是什么？</summary>\n\n{ZH}二\n\n</details>\n"
-    found = by_query(pairs(tmp_path, "a.md", text))
+    front = "---\ntitle: '装箱问题的解法'\ntags: [a]\n---\n"
+    text = f"{ZH}\n\n<details><summary>这是什么？</summary>\n\n{ZH}二\n\n</details>\n"
+    found = by_query(pairs(tmp_path, "a.md", front + text))
     assert found == {"这是什么？": ("question", f"{ZH}二"), "装箱问题的解法": ("heading", ZH)}
 
 
@@ -205,9 +208,9 @@ def test_texts_have_a_least_and_a_largest_length(tmp_path: Path) -> None:
 def test_each_query_and_each_text_once_and_prose_only() -> None:
     cleaning = Cleaning(min_words=3)
     given = [
-        Pair("title", "The first one", LONG), Pair("heading", "the  First one", ZH), Pair("heading", "Another one", LONG),
-        Pair("heading", "Numbers of it", "1 2 3 4 5 6 7 8 9 10 11 12"), Pair("heading", "x " * 70, ZH),
-        Pair("heading", "The last one", ZH),
+        Pair("title", "The first one", LONG), Pair("heading", "the  First one", ZH),
+        Pair("heading", "Another one", LONG), Pair("heading", "Numbers of it", "1 2 3 4 5 6 7 8 9 10 11 12"),
+        Pair("heading", "x " * 70, ZH), Pair("heading", "The last one", ZH),
     ]  # fmt: skip
     assert [pair.query for pair in cleaning(given)] == ["The first one", "The last one"]
     assert cleaning.dropped == {"repeated": 2, "not prose": 1, "heading too long": 1}

@@ -121,19 +121,21 @@ def test_passages_depend_on_seed_and_document_alone() -> None:
 
 def test_short_documents_are_not_asked_about() -> None:
     ask = Scripted("When was it built?")
-    assert list(synthesize([document("a", 1), document("b", 12)], ask, min_words=100))[0].problem == "too short"
+    made = list(synthesize([document("a", 1), document("b", 12)], ask, min_words=100))
+    assert {o.id: o.problem for o in made} == {"a": "too short", "b": ""}
     assert [len(prompts) for prompts in ask.batches] == [1]
     assert [o.problem for o in synthesize([document("a", 1)], ask, min_words=100)] == ["too short"]
     assert len(ask.batches) == 1
 
 
-def test_what_was_made_before_the_model_fails_is_yielded() -> None:
+@pytest.mark.parametrize("batch", [2, 3])
+def test_what_was_made_before_the_model_fails_is_yielded(batch: int) -> None:
     def ask(prompts: list[str]) -> list[str]:
-        if "of c." in prompts[0]:
+        if "of c." in prompts[0]:  # in a batch of three, asked a second time
             raise ConnectionError("gone")
-        return ["When was it built?"] * len(prompts)
+        return ["" if "of c." in prompt else "When was it built?" for prompt in prompts]
 
-    made = synthesize([document(name) for name in "abcd"], ask, min_words=100, batch=2)
+    made = synthesize([document(name) for name in "abcd"], ask, min_words=100, batch=batch)
     assert [next(made).id, next(made).id] == ["a", "b"]
     with pytest.raises(ConnectionError):
         next(made)
