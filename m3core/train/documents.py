@@ -131,7 +131,7 @@ def _document(text: str, title: str) -> Document:
         from lxml import etree, html
     except ImportError as error:
         raise MissingDependency("HTML and Markdown need lxml: pip install 'm3-retrieval[train]'") from error
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = html.document_fromstring(text.encode(), parser=parser)
     except etree.ParserError:  # nothing in it

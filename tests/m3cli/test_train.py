@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,28 @@ def test_what_cannot_be_asked_about_is_named(here: Path, arguments: list[str], e
         m3("synth", *(arguments if "--llm" in arguments else [*arguments, "--llm", "scripted_models:model"]))
     assert Path("other.jsonl").read_bytes() == other
     assert not Path("out.jsonl").exists()
+
+
+def test_other_names_go_to_langchain(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_core.language_models import FakeListChatModel
+
+    def made(name: str) -> FakeListChatModel:
+        if name.startswith("acme:"):
+            return FakeListChatModel(responses=[f"Which bridge does {name} mean by this?"])
+        if name.startswith("lost:"):
+            raise ImportError("pip install langchain-lost\n\nmore")
+        raise ValueError(f"no provider of {name}\n\nmore")
+
+    chat_models = types.ModuleType("langchain.chat_models")
+    chat_models.init_chat_model = made  # what langchain itself has; it is no dependency
+    monkeypatch.setitem(sys.modules, "langchain", types.ModuleType("langchain"))
+    monkeypatch.setitem(sys.modules, "langchain.chat_models", chat_models)
+    m3("synth", "docs.jsonl", "out.jsonl", "--llm", "acme:m-1", "--limit", 1)
+    assert read(Path("out.jsonl"))[0].query == "Which bridge does acme:m-1 mean by this?"
+    with pytest.raises(MissingDependency, match=r"lost:m: pip install langchain-lost$"):
+        m3("synth", "docs.jsonl", "out.jsonl", "--llm", "lost:m")
+    with pytest.raises(InvalidInput, match=r"no provider of scripted_models:none$"):
+        m3("synth", "docs.jsonl", "out.jsonl", "--llm", "scripted_models:none")
 
 
 def test_what_is_not_installed_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,12 @@ def _made(name: str) -> Any:
     try:
         return init_chat_model(name)
     except ImportError as error:
-        raise MissingDependency(f"{name}: {error}") from error
-    except ValueError as error:
-        raise InvalidInput(f"{name} is no chat model that LangChain knows: {error}") from error
+        raise MissingDependency(f"{name}: {_first_line(error)}") from error
+    except Exception as error:  # each provider has its own for a key that is missing
+        raise InvalidInput(
+            f"{name} is neither an attribute of a module nor a model that LangChain can make: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

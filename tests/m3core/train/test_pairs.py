@@ -165,6 +165,11 @@ def test_an_empty_page_holds_nothing(tmp_path: Path, content: str) -> None:
     assert pairs(tmp_path, "a.md", content) == []
 
 
+def test_a_deep_page_is_read(tmp_path: Path) -> None:
+    [pair] = pairs(tmp_path, "a.html", f"{'<div>' * 1500}<h1>The innermost box</h1><p>{LONG}")
+    assert pair == Pair("heading", "The innermost box", LONG)
+
+
 def test_json_lines(tmp_path: Path) -> None:
     records = [
         {"title": "A title of some kind", "body": LONG, "year": 2024},
