@@ -13,6 +13,7 @@ from m3cli.index import index
 from m3cli.info import info
 from m3cli.score import score
 from m3cli.search import search
+from m3cli.train import train
 from m3core.errors import M3Error, M3Warning
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 for command in (search, index, encode, score, download, info):
     app.command()(command)
 app.command("eval")(evaluate)
+app.add_typer(train, name="train")
 
 
 def main() -> None:
