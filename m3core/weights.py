@@ -58,7 +58,7 @@ def load_body(
 
     model_class: Any = getattr(transformers, _CLASSES[checkpoint.model_type])  # from_pretrained's types say too little
     model: transformers.PreTrainedModel
-    with _quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
+    with quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
         config = model_class.config_class.from_pretrained(checkpoint.path)
         path: Path | None = checkpoint.path
         state = words = None
@@ -241,7 +241,7 @@ def _invalid_model_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Transformers' own progress bars and reports, off while we load; we report what is wrong ourselves."""
     from transformers.utils import logging
 

@@ -90,7 +90,7 @@ class Collator:
         """One positive at random, and as many negatives as wanted."""
         generator = np.random.default_rng([self.seed, place.part, place.index, place.epoch])
         positive = int(generator.integers(len(example.positives)))
-        most = 1 if example.kind == _ONE_NEGATIVE else self.negatives
+        most = min(1, self.negatives) if example.kind == _ONE_NEGATIVE else self.negatives
         chosen = generator.permutation(len(example.negatives))[:most] + len(example.positives)
         taken = [positive, *chosen.tolist()]
         texts = example.positives + example.negatives

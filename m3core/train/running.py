@@ -49,6 +49,7 @@ class FineTuned:
 def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool, show_progress: bool) -> FineTuned:
     """See `FineTuner.run`."""
     model = prepared.model
+    _check_widths(model, settings.matryoshka)
     arguments = _arguments(prepared, settings, output, show_progress)
     rank, world = processes()
     last = _last_checkpoint(output / "checkpoints", resume)
@@ -73,7 +74,6 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
         process=rank,
         processes=world,
     )
-    _check_widths(model, settings.matryoshka)
     if settings.gradient_checkpointing:
         model.checkpoint_gradients()
     budget = TokenBudget(settings.tokens_at_once or defaults.tokens_at_once(model))
@@ -144,20 +144,23 @@ def _arguments(prepared: Prepared, settings: Settings, output: Path, show_progre
             "metric_for_best_model": prepared.dev.metric,
             "greater_is_better": True,
         }
-    return TrainingArguments(
-        output_dir=str(output / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        warmup_steps=settings.warmup,
-        save_strategy="steps",
-        save_steps=often,
-        seed=settings.seed,
-        use_cpu=prepared.model.device.type == "cpu",
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        **chosen,
-    )
+    try:
+        return TrainingArguments(
+            output_dir=str(output / "checkpoints"),
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            warmup_steps=settings.warmup,
+            save_strategy="steps",
+            save_steps=often,
+            seed=settings.seed,
+            use_cpu=prepared.model.device.type == "cpu",
+            logging_nan_inf_filter=False,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            **chosen,
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"training arguments that cannot be used: {error}") from error
 
 
 def _last_checkpoint(folder: Path, resume: bool) -> Path | None:

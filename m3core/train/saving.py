@@ -15,6 +15,7 @@ from m3core.checkpoint import Checkpoint
 from m3core.output import Mode
 from m3core.parts import HEAD_FILES
 from m3core.train.model import TrainableModel
+from m3core.weights import quiet
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -38,7 +39,8 @@ def save_model(model: TrainableModel, checkpoint: Checkpoint, directory: Path, *
     """
     directory.mkdir(parents=True, exist_ok=True)
     body: Any = model.body
-    body.save_pretrained(directory)
+    with quiet():
+        body.save_pretrained(directory)
     for name in _TOKENIZER:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from m3core.errors import TrainingFailed
 from m3core.packing import TokenBudget
@@ -49,6 +49,7 @@ class M3Trainer(Trainer):
         super().__init__(
             model, arguments, eval_dataset=_Places(1), optimizers=(optimizer, None), callbacks=list(callbacks)
         )
+        self.remove_callback(PrinterCallback)  # which comes where progress bars are not wanted
         self.budget = budget
         self.counts = TextCounts()
         self._trained = model  # also where `model` is wrapped

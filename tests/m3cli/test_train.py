@@ -71,7 +71,7 @@ def test_mining_with_a_cross_encoder(records: Path, tmp_path: Path, m3_dir: Path
     from tiny import save_m3
     from transformers import AutoModelForSequenceClassification, XLMRobertaConfig
 
-    from m3core.train.teachers import CrossEncoder
+    from m3core.train.making.teachers import CrossEncoder
 
     folder = save_m3(tmp_path / "reranker", heads=False)
     config = XLMRobertaConfig.from_pretrained(folder, num_labels=1)

@@ -20,10 +20,10 @@ from m3cli.options import (
 from m3cli.train.writing import check_target, write_line, written
 from m3core import M3Encoder, Mode, VectorCache
 from m3core.records import read_records
-from m3core.train.mining import Choice, Sampling, Score, passages_of
-from m3core.train.mining import mine as mined
+from m3core.train.making.mining import Choice, Sampling, Score, passages_of
+from m3core.train.making.mining import mine as mined
+from m3core.train.making.writing import bge_record
 from m3core.train.records import read_examples
-from m3core.train.writing import bge_record
 
 HYBRID = "hybrid"
 _KEPT = 2**31  # bytes, most of them on disk: 2,000 passages of bge-m3 with all modes
@@ -71,7 +71,7 @@ def mine(
     )  # fmt: skip
     examples = list(read_examples(source))
     passages = passages_of(examples, _texts(corpus) if corpus else ())
-    from m3core.train.exact import ExactSearch
+    from m3core.train.making.exact import ExactSearch
 
     encoder = load(model, device, dtype, max_length, endpoint, revision)
     wanted = cast("list[Mode]", [mode.strip() for mode in modes.split(",")])
@@ -98,10 +98,10 @@ def _texts(corpus: Path) -> Iterator[str]:
 
 def _teacher(name: str, encoder: M3Encoder, device: str | None, max_length: int, endpoint: str | None) -> Score:
     if name == HYBRID:
-        from m3core.train.exact import EncoderScore
+        from m3core.train.making.exact import EncoderScore
 
         encoder.cache = VectorCache(max_bytes=_KEPT)  # a passage is a candidate of many queries
         return EncoderScore(encoder)
-    from m3core.train.teachers import CrossEncoder
+    from m3core.train.making.teachers import CrossEncoder
 
     return CrossEncoder(name, device=device, max_length=max_length, endpoint=endpoint)

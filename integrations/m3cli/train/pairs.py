@@ -9,7 +9,7 @@ from rich.console import Console
 from tqdm.auto import tqdm
 
 from m3cli.train.writing import check_target, write_line, written
-from m3core.train.pairs import PAIR_KINDS, Cleaning, PairKind, pair_files, raw_pairs
+from m3core.train.making.pairs import PAIR_KINDS, Cleaning, PairKind, pair_files, raw_pairs
 
 
 def pairs(

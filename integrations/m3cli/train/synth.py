@@ -12,8 +12,8 @@ from m3cli.train.chat import ChatModel
 from m3cli.train.writing import check_target, write_line
 from m3core import InvalidInput
 from m3core.records import Record, read_objects, read_records
-from m3core.train.synth import synthesize
-from m3core.train.writing import bge_record
+from m3core.train.making.synth import synthesize
+from m3core.train.making.writing import bge_record
 
 
 def synth(

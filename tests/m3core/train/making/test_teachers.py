@@ -8,7 +8,7 @@ from tiny import save_m3
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, XLMRobertaConfig
 
 from m3core import InvalidInput, InvalidModel, ModelNotFound, TruncationWarning
-from m3core.train.teachers import CrossEncoder
+from m3core.train.making.teachers import CrossEncoder
 
 PAIRS = [("the one", "a b c"), ("中国", "是不是来了？ " * 5), ("me", "you"), ("the one", "one, two! 3 4 5 到")]
 
@@ -27,7 +27,7 @@ def save_classifier(folder: Path, *, labels: int) -> Path:
 
 
 def test_scores_are_the_logits_of_each_pair_by_itself(reranker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m3core.train.teachers._BATCH_TOKENS", 40)  # several batches
+    monkeypatch.setattr("m3core.train.making.teachers._BATCH_TOKENS", 40)  # several batches
     scores = CrossEncoder(reranker, device="cpu", max_length=64)(PAIRS)
     model = AutoModelForSequenceClassification.from_pretrained(reranker).eval()
     tokenizer = AutoTokenizer.from_pretrained(reranker)

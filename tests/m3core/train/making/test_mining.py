@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from m3core import InvalidInput, M3Encoder, UnsupportedMode
-from m3core.train.exact import EncoderScore, ExactSearch
-from m3core.train.mining import Choice, Search, mine, passages_of
+from m3core.train.making.exact import EncoderScore, ExactSearch
+from m3core.train.making.mining import Choice, Search, mine, passages_of
 from m3core.train.records import Example, ScoredPair
 
 RANKED = [(f"passage {i}", 1.0 - i / 10) for i in range(10)]  # 1.0, 0.9, … 0.1
@@ -176,8 +176,8 @@ QUERIES = ["the one", "中国到是", "up"]
 def test_an_exact_search_ranks_as_the_scores_of_all_pairs_do(
     tiny_m3: M3Encoder, modes: list | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("m3core.train.exact._WINDOW", 7)
-    monkeypatch.setattr("m3core.train.exact._QUERIES", 2)
+    monkeypatch.setattr("m3core.train.making.exact._WINDOW", 7)
+    monkeypatch.setattr("m3core.train.making.exact._QUERIES", 2)
     found = list(ExactSearch(tiny_m3, TEXTS, modes=modes)(QUERIES, 5))
     queries, documents = tiny_m3.encode_queries(QUERIES), tiny_m3.encode_documents(TEXTS)
     used = modes or list(tiny_m3.modes)

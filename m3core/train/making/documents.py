@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m3core.errors import InvalidInput, MissingDependency
-from m3core.train.wording import one_line
+from m3core.train.making.wording import one_line
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _INLINE = {

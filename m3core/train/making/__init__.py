@@ -1,0 +1,1 @@
+"""Making training data: pairs from structure, hard negatives by search, questions about long documents."""
