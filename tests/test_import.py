@@ -9,8 +9,8 @@ import m3core
 PUBLIC = {
     "DBSF", "MODES", "RRF", "CacheWarning", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "EncoderClosed",
     "Fingerprint", "Fusion", "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning",
-    "MissingDependency", "Mode", "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning", "TrainingFailed",
-    "Token", "TokenWeight", "TruncationWarning",
+    "MissingDependency", "Mode", "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning",
+    "Token", "TokenWeight", "TrainingFailed", "TruncationWarning",
     "UnknownTokensWarning", "UnsupportedMode", "VectorCache", "WeightedSum", "WorkerDied",
     "WorkerWarning", "compute_score", "fuse",
 }  # fmt: skip

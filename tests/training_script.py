@@ -1,0 +1,21 @@
+"""Fine-tunes a model in a process of its own, or in several under torchrun. Arguments: one JSON object."""
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+from m3core.train import FineTuner
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    tuner = FineTuner.from_pretrained(given.pop("model"), **given.pop("prepare"), show_progress=False)
+    tuned = tuner.run(**given, show_progress=False)
+    print(json.dumps({"history": tuned.history, "directory": str(tuned.directory)}))
+
+
+if __name__ == "__main__":
+    main()
