@@ -1,12 +1,15 @@
-"""`m3 train mine`, `pairs` and `synth`, end to end."""
+"""`m3 train`, each command end to end."""
 
 import json
+import re
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from m3cli.app import app
@@ -279,3 +282,45 @@ def test_the_command_starts_without_torch() -> None:
     code = "import sys, m3cli.app; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "lxml", "markdown_it", "langchain_core"} & set(loaded)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return write(tmp_path / "pairs.jsonl", *({"query": f"{a} 中", "pos": [f"the {a}"]} for a in letters))
+
+
+def test_fine_tuning_makes_a_model_that_the_other_commands_take(pairs: Path, tmp_path: Path, m3e_dir: Path) -> None:
+    out = m3(
+        "finetune", pairs, "--model", m3e_dir, "--output", tmp_path / "run", "--dev", pairs, "--epochs", 2,
+        "--modes", "dense,sparse", "--matryoshka", "32, 16", "--evaluations", 2, "--batch-size", 13, "--device", "cpu",
+    )  # fmt: skip
+    assert re.search(r"on the dev set +before +after\n *ndcg@10 +0\.\d{3} +0\.\d{3}", out)
+    assert f"the model is in {tmp_path / 'run' / 'model'}" in out
+    score = CliRunner().invoke(app, ["score", "a", "the a", "--model", str(tmp_path / "run" / "model")])
+    assert score.exit_code == 0
+    assert "sparse" in score.output
+
+
+def test_contrastive_training_leaves_heads_as_they_are(pairs: Path, tmp_path: Path, m3_dir: Path) -> None:
+    m3("contrastive", pairs, "--model", m3_dir, "--output", tmp_path / "run", "--batch-size", 13, "--device", "cpu")
+    heads = [torch.load(d / "colbert_linear.pt", weights_only=True) for d in (m3_dir, tmp_path / "run" / "model")]
+    assert torch.equal(heads[0]["weight"], heads[1]["weight"])
+    bodies = [load_file(d / "model.safetensors") for d in (m3_dir, tmp_path / "run" / "model")]
+    query = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(bodies[0][query], bodies[1][query])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--matryoshka", "32,x"], "--matryoshka takes whole numbers"),
+        (["--modes", "sparse"], "dense is always trained"),
+        (["--freeze", "all"], "freeze must be"),
+        (["--dev", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+    ],
+)
+def test_what_fine_tuning_refuses(pairs: Path, tmp_path: Path, m3e_dir: Path, options: list[str], reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        m3("finetune", pairs, "--model", m3e_dir, "--output", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()

@@ -1,11 +1,14 @@
-"""`m3 train`: making training data."""
+"""`m3 train`: training, and making data for it."""
 
 import typer
 
+from m3cli.train.finetune import contrastive, finetune
 from m3cli.train.mine import mine
 from m3cli.train.pairs import pairs
 from m3cli.train.synth import synth
 
-train = typer.Typer(help="Make training data: pairs, hard negatives, synthetic questions.", no_args_is_help=True)
-for command in (mine, pairs, synth):
+train = typer.Typer(
+    help="Train models, and make data for it: pairs, hard negatives, synthetic questions.", no_args_is_help=True
+)
+for command in (finetune, contrastive, mine, pairs, synth):
     train.command()(command)
