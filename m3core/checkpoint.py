@@ -1,7 +1,7 @@
 """What a model directory is: its architecture, pooling, projection, heads and limits. Reads the small files only.
 
 Three layouts are understood: our own (`m3.json`), sentence-transformers' (`modules.json`) and FlagEmbedding's (two head
-files beside a plain Hugging Face model, which means CLS pooling). The first that is there decides.
+files beside a Hugging Face model: CLS pooling). The first that names a pooling decides. All else in `m3.json` holds.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from m3core.parts import HEAD_FILES, Head, Pooling, Projection, find_heads, know
 
 _ROBERTA_LIKE = ("xlm-roberta", "roberta")  # their positions start behind the padding id
 _SUPPORTED = (*_ROBERTA_LIKE, "bert")
-_BGE_M3 = 8194  # its positions
+_BGE_M3 = ("xlm-roberta", 8194)  # its positions
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Checkpoint:
             InvalidModel: it is no model directory, of an unsupported kind, or does not say how to pool.
         """
         own = read_object(directory / "m3.json")
-        modules = None if own else Modules.read(directory)
+        modules = None if "pooling" in own else Modules.read(directory)
         body = directory if modules is None else modules.transformer
         if not (body / "config.json").is_file():
             raise InvalidModel(f"{body} is no model directory: it has no config.json")
@@ -101,8 +101,11 @@ class Checkpoint:
         heads = find_heads(directory, name)
         projection = modules.projection if modules is not None else _projection(own, directory)
         pooling, normalize = _pooling(own, modules, config, heads, directory, name)
+        normalize = own.get("normalize", normalize)
+        if not isinstance(normalize, bool):
+            raise InvalidModel(f"{directory / 'm3.json'}: normalize must be true or false, not {normalize!r}")
         _check_prompts(directory, name)
-        if not heads and not own and model_type == "xlm-roberta" and config.get("max_position_embeddings") == _BGE_M3:
+        if (model_type, config.get("max_position_embeddings")) == _BGE_M3 and not heads and "pooling" not in own:
             warnings.warn(
                 f"{name} has bge-m3's shape without its heads, {' and '.join(HEAD_FILES.values())}: it is dense only. "
                 "Put them beside its config.json for all three modes",
@@ -166,11 +169,8 @@ def _pooling(
     directory: Path,
     name: str,
 ) -> tuple[Pooling, bool]:
-    if own:
-        normalize = own.get("normalize", True)
-        if not isinstance(normalize, bool):
-            raise InvalidModel(f"{directory / 'm3.json'}: normalize must be true or false, not {normalize!r}")
-        return known_pooling(own.get("pooling"), directory / "m3.json"), normalize
+    if "pooling" in own:
+        return known_pooling(own["pooling"], directory / "m3.json"), True
     if modules is not None:
         return modules.pooling, modules.normalize
     if heads:
@@ -179,7 +179,7 @@ def _pooling(
     if uniem:
         return known_pooling({"last_mean": "mean"}.get(uniem, uniem), directory / "config.json"), False
     raise InvalidModel(
-        f"{name} does not say how to pool: {directory} has no m3.json, modules.json or BGE-M3 head files. "
+        f"{name} does not say how to pool: {directory} has no m3.json that does, modules.json or BGE-M3 head files. "
         'Write {"pooling": "cls"} or {"pooling": "mean"} to its m3.json'
     )
 

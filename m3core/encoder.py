@@ -339,6 +339,15 @@ class M3Encoder:
         tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return tokens
 
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """How long each text is before it is cut, in tokens as `max_length` counts them: special ones included.
+
+        Raises:
+            InvalidInput: not a list of texts, or a text that is not valid Unicode; named by its index.
+        """
+        tokenize = self._model.tokenizer.tokenize
+        return [tokenize([text], self.max_length).counts.longest for text in check_texts(texts)]
+
     def token_weights(self, text: str) -> list[TokenWeight]:
         """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.
 

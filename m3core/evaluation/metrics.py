@@ -62,7 +62,9 @@ def parse_metrics(metrics: Sequence[str]) -> dict[Any, str]:
     return parsed
 
 
-def bootstrap_interval(values: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    values: npt.ArrayLike, *more: npt.ArrayLike, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
     """The percentile bootstrap interval of a mean over queries (Sakai, SIGIR 2006).
 
     For the paired comparison of two systems give the differences query by query: one is better than the other if the
@@ -70,6 +72,7 @@ def bootstrap_interval(values: npt.ArrayLike, *, confidence: float = 0.95, seed:
 
     Args:
         values: `(n,)`, one a query.
+        more: those of other sets, of any lengths: the interval is of the mean of all sets' means, each resampled alone.
         confidence: the share of resamples inside.
         seed: of the resampling.
 
@@ -78,8 +81,15 @@ def bootstrap_interval(values: npt.ArrayLike, *, confidence: float = 0.95, seed:
     """
     from scipy.stats import bootstrap
 
-    array = np.asarray(values, dtype=np.float64)
-    if np.ptp(array) == 0:  # all equal: no resample differs
-        return float(array[0]), float(array[0])
-    result = bootstrap((array,), np.mean, confidence_level=confidence, method="percentile", rng=seed)
+    arrays = [np.asarray(given, dtype=np.float64) for given in (values, *more)]
+    if not any(map(np.ptp, arrays)):  # all equal: no resample differs
+        mean = float(np.mean([array[0] for array in arrays]))
+        return mean, mean
+    result = bootstrap(
+        arrays, _mean_of_means, confidence_level=confidence, method="percentile", vectorized=True, rng=seed
+    )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _mean_of_means(*arrays: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
+    return np.asarray(sum(array.mean(axis=axis) for array in arrays) / len(arrays))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from m3core.encoder import M3Encoder
 from m3core.evaluation.beir import JudgedSet
 from m3core.evaluation.bm25 import BM25
+from m3core.evaluation.candidates import Candidates
 from m3core.evaluation.metrics import DEPTH, METRICS, bootstrap_interval, measure, parse_metrics
 from m3core.scoring import WeightedSum, fuse, mode_scores
 
@@ -22,10 +23,12 @@ class Report:
     Attributes:
         judged: the set.
         values: system → metric → array `(queries,)`. Systems are the model's modes, `"hybrid"`, and `"bm25"`.
+        candidates: what other weights than the model's can choose from, for `fit_weights`.
     """
 
     judged: JudgedSet
     values: dict[str, dict[str, npt.NDArray[np.float64]]]
+    candidates: Candidates
 
     @property
     def systems(self) -> list[str]:
@@ -85,25 +88,35 @@ def evaluate(
     documents = encoder.encode_documents(judged.corpus.texts, show_progress=show_progress)
     queries = encoder.encode_queries(judged.queries.texts, show_progress=show_progress)
     runs: dict[str, dict[str, dict[str, float]]] = {}
+    candidates = []
     for start in range(0, len(queries), _QUERY_BLOCK):
         block = queries[start : start + _QUERY_BLOCK]
+        ids = judged.queries.ids[start : start + _QUERY_BLOCK]
         by_mode = {mode: mode_scores(block, documents, mode) for mode in encoder.modes}
         scores: dict[str, npt.NDArray[np.floating]] = dict(by_mode.items())
         if len(by_mode) > 1:
             scores["hybrid"] = fuse(by_mode, WeightedSum(*encoder.score_weights))
         if lexical is not None:
             scores["bm25"] = lexical.score(judged.queries.texts[start : start + _QUERY_BLOCK])
-        ids = judged.queries.ids[start : start + _QUERY_BLOCK]
+        best = {system: _best(matrix) for system, matrix in scores.items()}
         for system, matrix in scores.items():
-            runs.setdefault(system, {}).update(_top(matrix, ids, judged.corpus.ids))
+            runs.setdefault(system, {}).update(_run(matrix, best[system], ids, judged.corpus.ids))
+        candidates.append(Candidates.gather(judged, ids, by_mode, {mode: best[mode] for mode in by_mode}))
     values = {name: measure(run, judged.qrels, judged.queries.ids, metrics) for name, run in runs.items()}
-    return Report(judged, values)
+    return Report(judged, values, Candidates.concat(candidates))
 
 
-def _top(
-    scores: npt.NDArray[np.floating], queries: Sequence[str], documents: Sequence[str]
-) -> Iterable[tuple[str, dict[str, float]]]:
+def _best(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """The places of the best `DEPTH` in each row, in no order."""
     depth = min(DEPTH, scores.shape[1])
-    best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+    return np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+
+
+def _run(
+    scores: npt.NDArray[np.floating],
+    best: npt.NDArray[np.int64],
+    queries: Sequence[str],
+    documents: Sequence[str],
+) -> Iterable[tuple[str, dict[str, float]]]:
     for query, row, places in zip(queries, scores, best, strict=True):
         yield query, {documents[i]: float(row[i]) for i in places}
