@@ -39,9 +39,10 @@ def fit(console: Console, model: str, encoder: M3Encoder, reports: Sequence[eval
 
 
 def _stored(model: str, found: evaluation.WeightFit) -> str:
-    if found.gain < 0:
-        return "not stored: on the other queries they are worse than those that the model has"
     try:
-        return f"stored in {evaluation.store_weights(model, found.weights)}"
+        evaluation.own_directory(model)
     except InvalidInput as error:
         return f"not stored: {error}"
+    if found.gain < 0:
+        return "not stored: on the other queries they are worse than those that the model has"
+    return f"stored in {evaluation.store_weights(model, found.weights)}"

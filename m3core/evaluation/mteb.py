@@ -27,7 +27,6 @@ try:
 except ImportError as error:
     raise MissingDependency("running MTEB needs mteb 2: pip install 'm3-retrieval[mteb]'") from error
 
-_LIBRARIES = {"torch": "PyTorch", "openvino": "OpenVINO"}
 _MINI = {
     "name": "m3-retrieval/m3-mini",
     "languages": ["zho-Hans", "eng-Latn"],
@@ -122,11 +121,12 @@ def _described(encoder: M3Encoder, name: str | None) -> Any:
         "revision": encoder.fingerprint.revision,
         "max_tokens": encoder.max_length,
         "embed_dim": encoder.fingerprint.dense_dim,
-        "framework": [_LIBRARIES[encoder.engine]],
+        "framework": ["PyTorch"],
         "similarity_fn_name": "cosine",
         "use_instructions": encoder.fingerprint.instruction is not None,
         "experiment_kwargs": {
             "runtime": "m3-retrieval",
+            "engine": encoder.engine,
             "dtype": encoder.dtype,
             **{key: value for key, value in settings.items() if value is not None},
         },

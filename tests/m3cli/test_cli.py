@@ -185,19 +185,6 @@ def test_brackets_in_texts_are_text(tmp_path: Path) -> None:
     assert "[/x] [red]巴黎" in m3("score", "[/x]", "[/x] [red]巴黎", *MINI)
 
 
-def test_eval_prints_a_table_by_kind(debate: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    for name in ("corpus.jsonl", "queries.jsonl", "qrels.tsv"):
-        lines = (debate / name).read_text("utf-8").splitlines()
-        (small / name).write_text("\n".join(s for s in lines if "homework" in s or s.startswith("query-id")), "utf-8")
-    out = m3("eval", small, "--by", "kind", *MINI)
-    assert re.search(r"small \(11 queries, 18 passages\) +nDCG@10 +95 % +MRR@10 +Recall@100", out)
-    for system in ("dense", "sparse", "multi-vector", "hybrid", "BM25"):
-        assert re.search(rf"^{system} +0\.\d+ +0\.\d+–[01]\.\d+", out, re.M)
-    assert re.search(r"^paraphrase \(4\)", out, re.M)
-
-
 def test_info_tells_what_a_model_is_without_loading_it(m3e_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(m3e_dir, tmp_path / "model"))
     (folder / "model.safetensors").write_bytes(b"no weights" * 200_000)

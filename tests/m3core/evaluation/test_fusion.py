@@ -10,7 +10,9 @@ from m3core.evaluation import Candidates, fit_weights, measure
 MODES = ("dense", "sparse", "multivector")
 
 
-def gathered(matrices: dict[str, np.ndarray], grades: np.ndarray, *, name: str = "made", depth: int = 100) -> Candidates:
+def gathered(
+    matrices: dict[str, np.ndarray], grades: np.ndarray, *, name: str = "made", depth: int = 100
+) -> Candidates:
     """From scores and grades of a whole corpus, both `(queries, passages)`."""
     queries, passages = grades.shape
     judged = judged_set(
@@ -49,7 +51,7 @@ def test_ndcg_is_that_of_the_whole_ranking() -> None:
         qrels = {f"q{q}": {f"d{p}": int(g) for p, g in enumerate(row)} for q, row in enumerate(grades)}
         expected = measure(run, qrels, list(run), ["nDCG@10"])["nDCG@10"]
         np.testing.assert_allclose(gathered(matrices, grades).ndcg(weights), expected, atol=1e-12)
-            assert expected.std() > 0.02
+        assert expected.std() > 0.02
 
 
 def test_an_answer_that_no_mode_found_counts_as_lost() -> None:
@@ -95,7 +97,9 @@ def test_of_weights_that_are_as_good_the_middle_is_taken() -> None:
     dense, sparse = (np.tile(np.array(row, dtype=np.float32), (40, 1)) for row in ([0.8, 1, 0], [0.8, 0, 1]))
     grades = np.tile([1, 0, 0], (40, 1))
     made = gathered({"dense": dense, "sparse": sparse}, grades)
-    assert [made.ndcg((1.0, w, 0.0)).mean() for w in (0.2, 0.3, 3.8, 4.2)] == pytest.approx([0.631, 1, 1, 0.631], abs=1e-3)
+    assert [made.ndcg((1.0, w, 0.0)).mean() for w in (0.2, 0.3, 3.8, 4.2)] == pytest.approx(
+        [0.631, 1, 1, 0.631], abs=1e-3
+    )
     assert fit_weights([made], (1.0, 0.1, 0.0)).weights == (1.0, 1.0, 0.0)
 
 
