@@ -4,8 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from m3core.errors import InvalidInput, InvalidModel
+from m3core.errors import InvalidInput
 from m3core.hub import MINI
+from m3core.parts import read_object
 from m3core.scoring import Weights
 
 _FILE = "m3.json"
@@ -45,11 +46,7 @@ def store_weights(model: str | Path, weights: Weights) -> Path:
         InvalidModel: the file that is there is damaged.
     """
     path = own_directory(model) / _FILE
-    try:
-        settings = {**json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
-    except (TypeError, ValueError) as error:
-        raise InvalidModel(f"{path} holds no JSON object ({error}); fetch or write it again") from error
-    settings["score_weights"] = list(weights)
+    settings = {**read_object(path), "score_weights": list(weights)}
     partial = path.with_name(f".{_FILE}.partial")
     partial.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)

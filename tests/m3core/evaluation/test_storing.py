@@ -21,6 +21,11 @@ def sentence_transformers(folder: Path) -> Path:
     return save_m3e(folder, normalize=True)
 
 
+def with_a_projection(folder: Path) -> Path:
+    """Which modules.json names, and m3.json then does not."""
+    return save_m3e(folder, dense=24)
+
+
 def transformer_in_a_folder(folder: Path) -> Path:
     """As older versions of sentence-transformers save models."""
     save_m3e(folder)
@@ -50,7 +55,7 @@ def bundled(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "layout", [flagembedding, sentence_transformers, transformer_in_a_folder, bge_m3s_own, bundled]
+    "layout", [flagembedding, sentence_transformers, with_a_projection, transformer_in_a_folder, bge_m3s_own, bundled]
 )
 def test_nothing_but_the_weights_changes(layout: object, tmp_path: Path) -> None:
     folder = layout(tmp_path / "model")
