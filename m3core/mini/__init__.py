@@ -1,0 +1,1 @@
+"""The bundled model's files; `m3core.mini.build` makes them."""

@@ -1,0 +1,1 @@
+"""Builds the bundled model from its sources: `python -m m3core.mini.build`."""
