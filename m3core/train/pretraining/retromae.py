@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -181,6 +182,9 @@ class RetroMAE:
 
         from m3core.train.pretraining.trainer import Pretrainer
 
+        for name, value in (("steps", steps or 1), ("batch_tokens", batch_tokens), ("evaluations", evaluations)):
+            if value < 1:
+                raise InvalidInput(f"{name} must be 1 or more, not {value!r}")
         output = Path(output)
         last = last_checkpoint(output / "checkpoints", resume)
         checkpoint = self.checkpoint
@@ -194,17 +198,18 @@ class RetroMAE:
             tokens=batch_tokens,
             seed=seed,
         )
-        settings = self._arguments(output, evaluations, show_progress) | {
+        settings = self._arguments(output, show_progress) | {
             "gradient_accumulation_steps": accumulate,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "warmup_steps": warmup,
             "seed": seed,
         }
-        chosen = transformers.TrainingArguments(**settings | arguments)
         if steps is None:
-            steps = max(1, math.ceil(cut(self._texts).count() * epochs / accumulate / chosen.world_size))
-        chosen.max_steps = steps
+            steps = max(1, math.ceil(cut(self._texts).count() * epochs / accumulate / _world()))
+        often = math.ceil(steps / evaluations)
+        settings |= {"max_steps": steps, "save_steps": often, "eval_steps": often, "logging_steps": -(-steps // _LOGS)}
+        chosen = transformers.TrainingArguments(**settings | arguments)
         torch.manual_seed(seed)
         model = RetroMaeModel(
             checkpoint, self._tokenizer.special_ids, self._device, attention=self._attention, dtype=self._dtype
@@ -228,23 +233,21 @@ class RetroMAE:
             model.load(last)
             trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
         trainer.save_model(str(output / "model"))
+        trainer.accelerator.wait_for_everyone()
         return Pretrained(output / "model", trainer.state.log_history)
 
-    def _arguments(self, output: Path, evaluations: int, show_progress: bool) -> dict[str, Any]:
+    def _arguments(self, output: Path, show_progress: bool) -> dict[str, Any]:
         """What is the same for every run."""
-        often = 1 / evaluations
         return {
             "output_dir": str(output / "checkpoints"),
             "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
-            "logging_steps": 1 / _LOGS,
-            "save_steps": often,
             "save_total_limit": 1,
             "eval_strategy": "no" if self._dev is None else "steps",
-            "eval_steps": often,
             "eval_on_start": self._dev is not None,
             "ignore_data_skip": True,  # our batches skip by themselves, which is faster
             "use_cpu": self._device.type == "cpu",
             "logging_nan_inf_filter": False,
+            "ddp_find_unused_parameters": False,
             "disable_tqdm": not show_progress,
         }
 
@@ -255,6 +258,11 @@ class RetroMAE:
         assert tokenizer.mask_id is not None
         ordinary = np.setdiff1d(np.arange(tokenizer.size), [*tokenizer.special_ids, tokenizer.mask_id])
         return Masker(tokenizer.special_ids, tokenizer.mask_id, ordinary, encoder, decoder)
+
+
+def _world() -> int:
+    """How many processes `torchrun` has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _steps_done(checkpoint: Path | None) -> int:

@@ -85,7 +85,8 @@ class Pretrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         assert output_dir is not None
-        self._plain.save(Path(output_dir))
+        if self.args.should_save:  # one process of several
+            self._plain.save(Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self._plain.load(Path(resume_from_checkpoint))

@@ -107,6 +107,18 @@ def test_batches_add_up_and_layers_can_be_computed_twice(dropping_out: Path, tmp
     assert held_out_loss(both) != pytest.approx(held_out_loss(plain), abs=1e-4)
 
 
+def test_a_finished_run_is_not_gone_on_with(dropping_out: Path, tmp_path: Path) -> None:
+    finished, again = (run(dropping_out, tmp_path, steps=3, resume=True) for _ in range(2))
+    assert held_out_loss(again) == held_out_loss(finished)
+    assert again.history[-1]["step"] == 3
+
+
+def test_a_single_evaluation_is_at_the_end(dropping_out: Path, tmp_path: Path) -> None:
+    retro = RetroMAE.from_pretrained(dropping_out, dataset=TEXTS, dev=DEV, device="cpu", dtype="float32")
+    made = retro.run(output=tmp_path, steps=5, batch_tokens=200, evaluations=1, show_progress=False)
+    assert [entry["step"] for entry in made.history if "eval_loss" in entry] == [0, 5]
+
+
 def test_epochs_become_steps(dropping_out: Path, tmp_path: Path) -> None:
     tokenizer = RetroMAE.from_pretrained(dropping_out, dataset=TEXTS)._tokenizer
     tokens = sum(map(len, tokenizer.tokenize(TEXTS, 128).token_ids))
@@ -157,6 +169,8 @@ def test_bad_arguments_are_named(m3_dir: Path, tmp_path: Path) -> None:
     retro = RetroMAE.from_pretrained(m3_dir, dataset=TEXTS)
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         retro.run(output=tmp_path, steps=1, encoder_masked=1.5)
+    with pytest.raises(InvalidInput, match="evaluations must be 1 or more"):
+        retro.run(output=tmp_path, evaluations=0)
     save_m3(tmp_path / "m3")
     names = {"<mask>": "<none>"}
     tokenizer = unigram().to_str().replace("<mask>", names["<mask>"])
