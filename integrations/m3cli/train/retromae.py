@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from m3cli.options import DeviceOption, EndpointOption, RevisionOption, plain_table
-from m3core.errors import MissingDependency
+from m3cli.train.finetune import OutputOption, ResumeOption, SeedOption, TrainDtypeOption
 
 
 def retromae(
@@ -15,9 +15,7 @@ def retromae(
     model: Annotated[
         str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id or directory of the encoder to train.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="For the model and checkpoints.")] = Path(
-        "pretrained-model"
-    ),
+    output: OutputOption = Path("pretrained-model"),
     dev: Annotated[list[Path] | None, typer.Option(help="Held-out texts; may be given several times.")] = None,
     epochs: Annotated[float, typer.Option(help="How often each text is seen.")] = 1,
     steps: Annotated[int | None, typer.Option(help="In place of epochs: nothing need be counted.")] = None,
@@ -29,12 +27,14 @@ def retromae(
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-4,
     encoder_masked: Annotated[float, typer.Option(help="Share of words that the encoder does not see.")] = 0.3,
     decoder_masked: Annotated[float, typer.Option(help="Share that a row of the decoder does not.")] = 0.5,
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Less memory, for a third more time.")] = False,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, for a third more time.")
+    ] = False,
     evaluations: Annotated[int, typer.Option(help="How often to measure and save.")] = 10,
-    resume: Annotated[bool, typer.Option(help="Go on with the run that is in the output.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 42,
+    resume: ResumeOption = False,
+    seed: SeedOption = 42,
     device: DeviceOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    dtype: TrainDtypeOption = "auto",
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
@@ -43,10 +43,7 @@ def retromae(
     Texts are JSON lines with a text each (.jsonl, .jsonl.gz), or files with a text a line (.txt). What is written to
     OUTPUT/model is a model for all other commands, and for more pre-training.
     """
-    try:
-        from m3core.train.pretraining.retromae import RetroMAE
-    except ImportError as error:
-        raise MissingDependency("m3 train retromae needs accelerate: pip install 'm3-retrieval[train]'") from error
+    from m3core.train import RetroMAE
 
     found = RetroMAE.from_pretrained(
         model, dataset=texts, dev=dev or None, device=device, dtype=dtype, endpoint=endpoint, revision=revision
