@@ -18,9 +18,10 @@ from m3core import M3Encoder
 from m3core.evaluation import bootstrap_interval, measure
 from m3core.train import FineTuner, RetroMAE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")]
 HELD_OUT, LABELLED = 1000, 2048
 STEPS, RATE = 1000, 2e-3
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 Pairs = list[tuple[str, str]]
 
 
@@ -50,8 +51,7 @@ def tokenizer(pairs: Pairs) -> Tokenizer:
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
     )
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trainer = trainers.UnigramTrainer(vocab_size=2000, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(vocab_size=2000, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
     made.train_from_iterator([text for pair in pairs[HELD_OUT:] for text in pair], trainer)
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     return made
@@ -102,7 +102,7 @@ def fine_tuned(folder: Path, output: Path, pairs: Pairs, seed: int) -> Path:
         folder, dataset=records, dev=False, device="cpu", dtype="float32", show_progress=False
     )
     return tuner.run(
-        output=output, epochs=5, learning_rate=1e-3, temperature=0.05, max_length=64, seed=seed, show_progress=False
+        output=output, epochs=5, learning_rate=1e-3, temperature=0.05, seed=seed, show_progress=False
     ).directory
 
 
