@@ -78,13 +78,16 @@ class Checkpoint:
         return self.hidden_size if self.projection is None else self.projection.width
 
     @classmethod
-    def read(cls, directory: Path, *, name: str, revision: str | None) -> "Checkpoint":
+    def read(
+        cls, directory: Path, *, name: str, revision: str | None, default_pooling: Pooling | None = None
+    ) -> "Checkpoint":
         """Reads a model directory's description.
 
         Args:
             directory: in one of the three layouts.
             name: what the user calls the model.
             revision: the hub commit; `None` makes a hash of the local files.
+            default_pooling: of a model that does not say how to pool, normalized; `None` refuses it.
 
         Raises:
             InvalidModel: it is no model directory, of an unsupported kind, or does not say how to pool.
@@ -100,7 +103,7 @@ class Checkpoint:
             raise InvalidModel(f"{name} is of type {model_type!r}; supported are {', '.join(_SUPPORTED)}")
         heads = find_heads(directory, name)
         projection = modules.projection if modules is not None else _projection(own, directory)
-        pooling, normalize = _pooling(own, modules, config, heads, directory, name)
+        pooling, normalize = _pooling(own, modules, config, heads, directory, name, default_pooling)
         normalize = own.get("normalize", normalize)
         if not isinstance(normalize, bool):
             raise InvalidModel(f"{directory / 'm3.json'}: normalize must be true or false, not {normalize!r}")
@@ -168,6 +171,7 @@ def _pooling(
     heads: dict[Mode, Head],
     directory: Path,
     name: str,
+    default: Pooling | None,
 ) -> tuple[Pooling, bool]:
     if "pooling" in own:
         return known_pooling(own["pooling"], directory / "m3.json"), True
@@ -178,6 +182,8 @@ def _pooling(
     uniem = config.get("uniem_pooling_strategy") or config.get("uniem_embedding_strategy")
     if uniem:
         return known_pooling({"last_mean": "mean"}.get(uniem, uniem), directory / "config.json"), False
+    if default is not None:
+        return default, True
     raise InvalidModel(
         f"{name} does not say how to pool: {directory} has no m3.json that does, modules.json or BGE-M3 head files. "
         'Write {"pooling": "cls"} or {"pooling": "mean"} to its m3.json'

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model")
 _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[UNK]")
 _UNKNOWN_NAMES = ("<unk>", "[UNK]")
+_MASK_NAMES = ("<mask>", "[MASK]")
 _UNKNOWN_SHARE = 0.05
 _UNBROKEN = 2**31  # tokens; longer than any text
 
@@ -119,6 +120,7 @@ class M3Tokenizer:
 
     Attributes:
         special_ids: ids that never count lexically: beginning, end, padding and unknown.
+        mask_id: that of the token which stands for one to guess, or `None`.
     """
 
     def __init__(self, tokenizer: "Tokenizer", mcls: int | None = None) -> None:
@@ -141,6 +143,8 @@ class M3Tokenizer:
         self._first, self._last = frame
         named = (tokenizer.token_to_id(name) for name in _SPECIAL_NAMES)
         self.special_ids: frozenset[int] = frozenset({*frame, *(i for i in named if i is not None)})
+        masks = (tokenizer.token_to_id(name) for name in _MASK_NAMES)
+        self.mask_id: int | None = next((i for i in masks if i is not None), None)
         self._unknown_ids = [i for n in _UNKNOWN_NAMES if (i := tokenizer.token_to_id(n)) is not None]
 
     @classmethod
@@ -169,9 +173,14 @@ class M3Tokenizer:
         except Exception as error:  # tokenizers and transformers raise bare Exceptions for damaged files
             raise InvalidModel(f"the tokenizer in {path} cannot be loaded: {error}") from error
 
+    @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
     def check_fits(self, vocabulary: int) -> None:
         """Raises `InvalidModel` if there are more token ids than the model has embeddings for."""
-        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        size = self.size
         if size > vocabulary:
             raise InvalidModel(
                 f"the tokenizer has {size} tokens and the model {vocabulary} embeddings: these are two models' files"
@@ -181,6 +190,18 @@ class M3Tokenizer:
         """Token ids with special tokens, cut to `max_length` including them. For texts that `check_texts` passed."""
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return self._framed((encoding.ids for encoding in encodings), max_length)
+
+    def located(self, texts: Sequence[str], max_length: int) -> tuple[TokenizedTexts, list[IntArray]]:
+        """What `tokenize` gives, and where in its text each token of its own begins, in characters.
+
+        A bare `▁` begins where the word does, or at the space before it.
+        """
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        tokenized = self._framed((encoding.ids for encoding in encodings), max_length)
+        room = self._room(max_length)
+        return tokenized, [
+            np.array([start for start, _ in encoding.offsets[:room]], dtype=np.int64) for encoding in encodings
+        ]
 
     def tokens(self, text: str, max_length: int) -> tuple[list[Token], TokenizedTexts]:
         """The tokens that are kept of a text, special ones left out, with the characters they stand for.

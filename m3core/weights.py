@@ -58,7 +58,7 @@ def load_body(
 
     model_class: Any = getattr(transformers, _CLASSES[checkpoint.model_type])  # from_pretrained's types say too little
     model: transformers.PreTrainedModel
-    with quiet(), _invalid_model_named(checkpoint.path), out_of_memory_named():
+    with quiet(), invalid_model_named(checkpoint.path), out_of_memory_named():
         config = model_class.config_class.from_pretrained(checkpoint.path)
         path: Path | None = checkpoint.path
         state = words = None
@@ -160,7 +160,7 @@ def _load_linear(
     head: Head, width: int, outputs: int | None, *, dtype: torch.dtype = torch.float32, bias: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A weight `(outputs, width)` and a bias `(outputs,)`, or `None` where there has to be none."""
-    with _invalid_model_named(head.path):
+    with invalid_model_named(head.path):
         if head.path.suffix == ".safetensors":
             stored = load_file(head.path)
         else:
@@ -229,7 +229,7 @@ def _check_finite(values: torch.Tensor, name: str, path: Path) -> None:
 
 
 @contextmanager
-def _invalid_model_named(path: Path) -> Iterator[None]:
+def invalid_model_named(path: Path) -> Iterator[None]:
     """Whatever libraries below raise for damaged files becomes one named error."""
     try:
         yield

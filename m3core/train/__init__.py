@@ -1,10 +1,14 @@
-"""Training: `FineTuner`, and beside it `making` for training data. torch is imported where something of it is used."""
+"""Training: `FineTuner` for retrieval, `RetroMAE` on plain texts before it, and `making` for training data.
+
+torch is imported where something of it is used.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from m3core.train.finetuner import FineTuner
+    from m3core.train.pretraining.retromae import Pretrained, RetroMAE
     from m3core.train.records import Example, ScoredPair, read_examples
     from m3core.train.running import FineTuned
 
@@ -12,11 +16,13 @@ _HOME = {
     "FineTuned": "running",
     "FineTuner": "finetuner",
     "Example": "records",
+    "Pretrained": "pretraining.retromae",
+    "RetroMAE": "pretraining.retromae",
     "ScoredPair": "records",
     "read_examples": "records",
 }
 
-__all__ = ["Example", "FineTuned", "FineTuner", "ScoredPair", "read_examples"]
+__all__ = ["Example", "FineTuned", "FineTuner", "Pretrained", "RetroMAE", "ScoredPair", "read_examples"]
 
 
 def __getattr__(name: str) -> object:

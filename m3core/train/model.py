@@ -137,7 +137,7 @@ class TrainableModel(torch.nn.Module):
 
     def forward(self, pack: Pack) -> Embedded:
         """What the model makes of texts by each mode that it has; gradients flow to its parameters."""
-        states = self._states(pack)
+        states = self.states(pack)
         weights = rows = None
         if self._heads.sparse is not None:
             counts = upload(self._heads.counts(pack.token_ids), self.device)
@@ -149,14 +149,14 @@ class TrainableModel(torch.nn.Module):
         token_ids = upload(pack.token_ids, self.device)
         return Embedded(token_ids, tuple(pack.lengths.tolist()), self._heads.dense(states, pack.lengths), weights, rows)
 
-    def _states(self, pack: Pack) -> torch.Tensor:
-        """The hidden states `(tokens, hidden)`, in float32."""
+    def states(self, pack: Pack) -> torch.Tensor:
+        """The hidden states `(tokens, hidden)`, in the dtype of the weights."""
         learns = torch.is_grad_enabled() and not self.frozen_body
         half = torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
         with torch.set_grad_enabled(learns), half:
             states = self.body(**model_inputs(pack, self._padding, self._kernel, self.device)).last_hidden_state[0]
         assert isinstance(states, torch.Tensor)
-        return states.float()
+        return states if self._dtype == torch.float32 else states.float()
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[IntArray], tokens: int) -> torch.Tensor:
@@ -169,7 +169,7 @@ class TrainableModel(torch.nn.Module):
         self.eval()
         plain = replace(self._heads, projection=None, normalize=False)
         packs = packs_of(sorted(texts, key=len), tokens)
-        return torch.cat([plain.dense(self._states(pack), pack.lengths) for pack in packs])
+        return torch.cat([plain.dense(self.states(pack), pack.lengths) for pack in packs])
 
     @torch.no_grad()
     def represent(self, texts: Sequence[IntArray], tokens: int) -> M3Output:

@@ -104,10 +104,7 @@ def ready_model(
     seed: int,
 ) -> TrainableModel:
     """Loads a model with the heads that it is to have. Arguments as of `FineTuner.from_pretrained`."""
-    place = choose_device(device or _own_device())
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise InvalidInput(f"dtype must be 'auto', 'float32' or 'bfloat16' for training, not {dtype!r}")
-    kind: torch.dtype = getattr(torch, best_float(place) if dtype == "auto" else dtype)
+    place, kind = choose_place(device, dtype)
     model = TrainableModel(checkpoint, tokenizer.special_ids, place, attention=attention, dtype=kind)
     torch.manual_seed(seed)
     wanted = tuple(model.modes if modes is None else modes)
@@ -127,6 +124,14 @@ def ready_model(
             head.requires_grad_(False)  # it goes along as it is
     _choose_trained(model, freeze, lora)
     return model
+
+
+def choose_place(device: str | None, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Where to train, and what the body computes in. Arguments as of `FineTuner.from_pretrained`."""
+    place = choose_device(device or _own_device())
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise InvalidInput(f"dtype must be 'auto', 'float32' or 'bfloat16' for training, not {dtype!r}")
+    return place, getattr(torch, best_float(place) if dtype == "auto" else dtype)
 
 
 def centre(model: TrainableModel, tokenizer: M3Tokenizer, data: TrainingData) -> None:

@@ -52,7 +52,7 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
     _check_widths(model, settings.matryoshka)
     arguments = _arguments(prepared, settings, output, show_progress)
     rank, world = processes()
-    last = _last_checkpoint(output / "checkpoints", resume)
+    last = last_checkpoint(output / "checkpoints", resume)
     _check_same_run(output / "run.json", prepared, settings, first=last is None and rank == 0)
     batches = Batches(
         prepared.data.parts,
@@ -163,7 +163,7 @@ def _arguments(prepared: Prepared, settings: Settings, output: Path, show_progre
         raise InvalidInput(f"training arguments that cannot be used: {error}") from error
 
 
-def _last_checkpoint(folder: Path, resume: bool) -> Path | None:
+def last_checkpoint(folder: Path, resume: bool) -> Path | None:
     """The last one that was written to its end: its state is written last."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
     if found and not resume:

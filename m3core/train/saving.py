@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from m3core.checkpoint import Checkpoint
 from m3core.output import Mode
-from m3core.parts import HEAD_FILES
+from m3core.parts import HEAD_FILES, read_object
 from m3core.train.model import TrainableModel
 from m3core.weights import quiet
 
@@ -44,6 +44,8 @@ def save_model(model: TrainableModel, checkpoint: Checkpoint, directory: Path, *
     for name in _TOKENIZER:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)
+    tokenizer = read_object(directory / "tokenizer_config.json")
+    _write(directory / "tokenizer_config.json", tokenizer | {"model_max_length": max_length})
     heads: dict[Mode, torch.nn.Module | None] = {"sparse": model.sparse_linear, "multivector": model.colbert_linear}
     stored: dict[str, torch.Tensor] = {}
     for mode, head in heads.items():
