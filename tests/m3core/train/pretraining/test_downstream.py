@@ -1,6 +1,6 @@
-"""What RetroMAE is for: a model from scratch retrieves better after the same fine-tuning. Needs `M3_TRAIN_DIR`.
+"""What RetroMAE is for: a model from scratch retrieves better after the same fine-tuning. Needs `M3_TRAIN_PAIRS`.
 
-The folder holds `docs-pairs.jsonl.gz`: headings of documentation and what stands below them, in BGE's format.
+That names a file in BGE's format, compressed: headings of documentation and what stands below them.
 """
 
 import gzip
@@ -28,12 +28,12 @@ Pairs = list[tuple[str, str]]
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     """English headings with their texts, each of either once, in a random order."""
-    folder = os.environ.get("M3_TRAIN_DIR")
-    if not folder:
-        pytest.skip("M3_TRAIN_DIR names no training data")
+    path = os.environ.get("M3_TRAIN_PAIRS")
+    if not path:
+        pytest.skip("M3_TRAIN_PAIRS names no training data")
     seen: set[str] = set()
     kept = []
-    with gzip.open(Path(folder) / "docs-pairs.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             record = json.loads(line)
             pair = record["query"], record["pos"][0]
