@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from m3core.encoder import M3Encoder
 from m3core.evaluation.beir import JudgedSet
 from m3core.evaluation.bm25 import BM25
 from m3core.evaluation.candidates import Candidates
 from m3core.evaluation.metrics import DEPTH, METRICS, bootstrap_interval, measure, parse_metrics
+from m3core.output import M3Output, Mode
 from m3core.scoring import WeightedSum, fuse, mode_scores
 
 _QUERY_BLOCK = 256
@@ -61,8 +62,30 @@ class Report:
         return values if where is None else values[where]
 
 
+class Encodes(Protocol):
+    """What is asked of a model: `M3Encoder` has it, and so has a model that is being trained."""
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What it can represent a text as."""
+        ...
+
+    @property
+    def score_weights(self) -> tuple[float, float, float]:
+        """For (dense, sparse, multi-vector) in the hybrid score."""
+        ...
+
+    def encode_documents(self, texts: Iterable[str], *, show_progress: bool = False) -> M3Output:
+        """The representations of passages."""
+        ...
+
+    def encode_queries(self, texts: Iterable[str], *, show_progress: bool = False) -> M3Output:
+        """The representations of queries."""
+        ...
+
+
 def evaluate(
-    encoder: M3Encoder,
+    encoder: Encodes,
     judged: JudgedSet,
     *,
     metrics: Sequence[str] = METRICS,

@@ -61,7 +61,7 @@ class JudgedDev:
 
     def __call__(self, snapshot: Snapshot) -> Measures:
         """The measure, and that of each mode."""
-        report = evaluate(snapshot, self.judged, metrics=[_METRIC], bm25=False)  # type: ignore[arg-type]
+        report = evaluate(snapshot, self.judged, metrics=[_METRIC], bm25=False)
         by_system = {system: report.mean(system, _METRIC) for system in report.systems}
         best = by_system.get("hybrid", by_system["dense"])
         modes = {f"{system}_{self.metric}": mean for system, mean in by_system.items() if system != "hybrid"}

@@ -53,7 +53,8 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
     arguments = _arguments(prepared, settings, output, show_progress)
     rank, world = processes()
     last = last_checkpoint(output / "checkpoints", resume)
-    _check_same_run(output / "run.json", prepared, settings, first=last is None and rank == 0)
+    if rank == 0:
+        _check_same_run(output / "run.json", prepared, settings, first=last is None)
     batches = Batches(
         prepared.data.parts,
         settings.batch_size,
