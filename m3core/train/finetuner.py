@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput
 from m3core.hub import locate
 from m3core.output import Mode
 from m3core.tokenizer import M3Tokenizer, checked_length
 from m3core.train.data import Sources
-from m3core.train.preparing import DevSource, Freeze, Prepared, centre, read_data, ready_model
+from m3core.train.preparing import DevSource, Freeze, Prepared, read_data, ready_model
 from m3core.train.running import FineTuned, train
 from m3core.train.settings import Settings
 
@@ -51,7 +53,7 @@ class FineTuner:
         modes: Sequence[Mode] | None = None,
         multivector_dim: int | None = None,
         projection: bool = False,
-        freeze: Freeze | None = None,
+        freeze: Freeze | Sequence[Freeze] | None = None,
         lora: Any = None,
         negatives: int = 7,
         prompt: str = "",
@@ -77,11 +79,13 @@ class FineTuner:
                 the data's own, or else holds out 5 % of the records, up to 500, if there are 400 or more; `False` takes
                 none. Judged sets and queries with passages are measured by nDCG@10, scored pairs by Spearman's
                 correlation.
-            modes: what to train; `None` is all that the model has. One that it does not have gets a new head.
+            modes: what the loss is about; `None` is all that the model has. One that it does not have gets a new head,
+                and heads of others go along as they are.
             multivector_dim: width of a new multi-vector head; `None` is 128, or the model's width where that is less.
-            projection: whether to add a linear layer behind pooling that begins with taking the mean away.
-            freeze: `"backbone"` trains heads and projection only, `"matrices"` those and the body's biases and layer
-                norms (BitFit, arXiv 2106.10199).
+            projection: whether to add a linear layer behind pooling.
+            freeze: what stays as it is: `"backbone"`, the body; `"matrices"`, of the body all but biases and layer
+                norms (BitFit, arXiv 2106.10199); `"dense"` (a projection), `"sparse"`, `"multivector"`, the heads; or
+                several of these.
             lora: `True`, or a `peft.LoraConfig`: trains adapters in place of the body's weights, and merges them at
                 the end.
             negatives: the most of a query's hard negatives that go into a batch, drawn anew in each epoch.
@@ -114,22 +118,22 @@ class FineTuner:
         )
         checkpoint = Checkpoint.read(located.directory, name=located.name, revision=located.revision)
         tokenizer = M3Tokenizer.from_directory(checkpoint.path)
-        loaded = ready_model(
+        torch.manual_seed(seed)
+        loaded, wanted = ready_model(
             checkpoint,
             tokenizer,
+            data,
             modes=modes,
             multivector_dim=multivector_dim,
+            projection=projection,
             freeze=freeze,
             lora=lora,
             device=device,
             dtype=dtype,
             attention=attention,
-            seed=seed,
         )
-        if projection:
-            centre(loaded, tokenizer, data)
         new = projection or not set(loaded.modes) <= set(checkpoint.modes)
-        return cls(Prepared(loaded, checkpoint, tokenizer, data, measured, negatives, prompt, new, folder))
+        return cls(Prepared(loaded, checkpoint, tokenizer, wanted, data, measured, negatives, prompt, new, folder))
 
     def run(
         self,
@@ -147,6 +151,7 @@ class FineTuner:
         self_distillation: int | None = 0,
         teacher_loss: Literal["kl_div", "m3_kd_loss"] = "kl_div",
         matryoshka: Sequence[int] = (),
+        anchor: float = 0.0,
         gradient_checkpointing: bool = False,
         tokens_at_once: int | None = None,
         evaluations: int = 10,
@@ -173,6 +178,8 @@ class FineTuner:
             self_distillation: from which optimizer step on each mode learns from the ensemble; `None` is never.
             teacher_loss: how to learn from `pos_scores` and `neg_scores`, by FlagEmbedding's names.
             matryoshka: widths that dense vectors and multi-vectors are to be useful at when they are cut.
+            anchor: pulls what is trained back to what it was: so many times the sum of squared differences is added to
+                the loss (L2-SP, arXiv 1802.01483). For data that is narrower than what the model is for.
             gradient_checkpointing: half the memory or less, for a third more time.
             tokens_at_once: how many tokens go through the model at once; `None` is what should fit into memory. Halves
                 by itself when it does not.
@@ -204,6 +211,7 @@ class FineTuner:
             self_distillation=self_distillation,
             in_turn=teacher_loss == "m3_kd_loss",
             matryoshka=tuple(matryoshka),
+            anchor=anchor,
             gradient_checkpointing=gradient_checkpointing,
             tokens_at_once=tokens_at_once,
             evaluations=evaluations,

@@ -72,13 +72,6 @@ class TrainableModel(torch.nn.Module):
         return ("dense", *(mode for mode, head in heads.items() if head is not None))
 
     @property
-    def trained_modes(self) -> tuple[Mode, ...]:
-        """Those whose heads are trained, and dense."""
-        heads: dict[Mode, torch.nn.Module | None] = {"sparse": self.sparse_linear, "multivector": self.colbert_linear}
-        trained = {mode for mode, head in heads.items() if head and any(p.requires_grad for p in head.parameters())}
-        return ("dense", *(mode for mode in heads if mode in trained))
-
-    @property
     def shape(self) -> tuple[int, int]:
         """The width of hidden states, and how many layers there are."""
         return self._hidden, self._layers
@@ -103,15 +96,31 @@ class TrainableModel(torch.nn.Module):
         head = self._linear(torch.zeros(1, self._hidden), torch.full((1,), _FIRST_WEIGHT))
         self._heads, self.sparse_linear = replace(self._heads, sparse=head), _module(head)
 
-    def add_multivector(self, width: int) -> None:
-        """Adds a multi-vector head of a width, an orthogonal projection: angles stay as well as they can."""
-        weight = torch.nn.init.orthogonal_(torch.empty(width, self._hidden))
-        head = self._linear(weight, torch.zeros(width))
+    @torch.no_grad()
+    def add_multivector(self, width: int, texts: Sequence[IntArray], tokens: int) -> None:
+        """Adds a multi-vector head: the directions in which the states of texts' tokens differ most (PCA).
+
+        So few of them keep angles between states as well as can be.
+
+        Args:
+            width: of rows.
+            texts: given by their token ids.
+            tokens: how many go through the model at once.
+        """
+        self.eval()
+        total = torch.zeros(self._hidden, dtype=torch.float64, device=self.device)
+        squares, count = torch.outer(total, total), 0
+        for pack in packs_of(sorted(texts, key=len), tokens):
+            states = self.states(pack).double()
+            total, squares, count = total + states.sum(0), squares + states.T @ states, count + len(states)
+        covariance = squares / count - torch.outer(total / count, total / count)
+        weight = torch.linalg.eigh(covariance).eigenvectors[:, -width:].T.flip(0).float().cpu()
+        head = self._linear(weight.contiguous(), torch.zeros(width))
         self._heads, self.colbert_linear = replace(self._heads, multivector=head), _module(head)
 
-    def add_projection(self, centre: torch.Tensor) -> None:
-        """Adds a projection that does nothing but take a mean `(hidden,)` of pooled vectors away."""
-        layer = self._linear(torch.eye(self._hidden), -centre.cpu())
+    def add_projection(self) -> None:
+        """Adds a projection that does nothing yet."""
+        layer = self._linear(torch.eye(self._hidden), torch.zeros(self._hidden))
         self._heads, self.dense_linear = replace(self._heads, projection=layer), _module(layer)
 
     def checkpoint_gradients(self) -> None:
@@ -159,21 +168,13 @@ class TrainableModel(torch.nn.Module):
         return states if self._dtype == torch.float32 else states.float()
 
     @torch.no_grad()
-    def pooled(self, texts: Sequence[IntArray], tokens: int) -> torch.Tensor:
-        """The pooled states `(n, hidden)` of texts, shortest first, before any projection and normalization.
+    def represent(self, texts: Sequence[IntArray], tokens: int) -> M3Output:
+        """The representations of texts, as an encoder gives them; dense vectors have unit length.
 
         Args:
             texts: given by their token ids.
             tokens: how many go through the model at once.
         """
-        self.eval()
-        plain = replace(self._heads, projection=None, normalize=False)
-        packs = packs_of(sorted(texts, key=len), tokens)
-        return torch.cat([plain.dense(self.states(pack), pack.lengths) for pack in packs])
-
-    @torch.no_grad()
-    def represent(self, texts: Sequence[IntArray], tokens: int) -> M3Output:
-        """The representations of texts, as an encoder gives them; dense vectors have unit length. See `pooled`."""
         self.eval()
         order = np.argsort([len(text) for text in texts], kind="stable")
         made = joined([self(pack) for pack in packs_of([texts[i] for i in order], tokens)])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,19 +14,20 @@ from m3core.backbones.engines import best_float, choose_device
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput, MissingDependency
 from m3core.evaluation.beir import JudgedSet, load_beir
-from m3core.output import Mode
+from m3core.output import MODES, Mode
+from m3core.packing import IntArray
 from m3core.tokenizer import M3Tokenizer
 from m3core.train.data import Part, Sources, TrainingData, named
 from m3core.train.measuring import Dev, JudgedDev, dev_of
 from m3core.train.model import TrainableModel
 from m3core.train.records import Source, read_examples
 
-Freeze = Literal["backbone", "matrices"]
+Freeze = Literal["backbone", "matrices", "dense", "sparse", "multivector"]
 DevSource = Source | JudgedSet | Literal[False] | None
 
 _MULTIVECTOR = 128
 _HELD_OUT, _MOST_HELD_OUT, _ENOUGH = 0.05, 500, 400
-_CENTRED, _CENTRED_LENGTH, _CENTRED_TOKENS = 1000, 256, 2048
+_SAMPLE, _SAMPLE_LENGTH, _SAMPLE_TOKENS = 300, 256, 2048  # records for a new head to look at
 _ADAPTED = ["query", "key", "value", "dense"]  # the matrices of BERT's and XLM-R's layers
 
 
@@ -38,6 +39,7 @@ class Prepared:
         model: the model.
         checkpoint: what it was loaded from.
         tokenizer: its own.
+        modes: which of its representations the loss is about.
         data: what it is trained with.
         dev: what measures it, or `None`.
         negatives: the most of a query's hard negatives in a batch.
@@ -49,6 +51,7 @@ class Prepared:
     model: TrainableModel
     checkpoint: Checkpoint
     tokenizer: M3Tokenizer
+    modes: tuple[Mode, ...]
     data: TrainingData
     dev: Dev | None
     negatives: int
@@ -93,37 +96,47 @@ def _held_out(data: TrainingData, seed: int) -> tuple[TrainingData, Dev | None]:
 def ready_model(
     checkpoint: Checkpoint,
     tokenizer: M3Tokenizer,
+    data: TrainingData,
     *,
     modes: Sequence[Mode] | None,
     multivector_dim: int | None,
-    freeze: Freeze | None,
+    projection: bool,
+    freeze: Freeze | Sequence[Freeze] | None,
     lora: Any,
     device: str | None,
     dtype: str,
     attention: str,
-    seed: int,
-) -> TrainableModel:
-    """Loads a model with the heads that it is to have. Arguments as of `FineTuner.from_pretrained`."""
+) -> tuple[TrainableModel, tuple[Mode, ...]]:
+    """Loads a model with the heads that it is to have, and says which modes the loss is about.
+
+    Arguments as of `FineTuner.from_pretrained`.
+    """
     place, kind = choose_place(device, dtype)
     model = TrainableModel(checkpoint, tokenizer.special_ids, place, attention=attention, dtype=kind)
-    torch.manual_seed(seed)
-    wanted = tuple(model.modes if modes is None else modes)
-    if unknown := set(wanted) - {"dense", "sparse", "multivector"}:
-        raise InvalidInput(f"modes are 'dense', 'sparse' and 'multivector', not {sorted(unknown)}")
-    if "dense" not in wanted:
-        raise InvalidInput("dense is always trained: add it to modes")
+    wanted = tuple(mode for mode in MODES if mode in (model.modes if modes is None else modes))
+    if not wanted or set(modes or ()) - set(MODES):
+        raise InvalidInput(f"modes are some of 'dense', 'sparse' and 'multivector', not {modes!r}")
+    if projection:
+        if model.dense_linear is not None:
+            raise InvalidInput("the model has a projection already: leave projection=True out")
+        model.add_projection()
     if "sparse" in wanted and model.sparse_linear is None:
         model.add_sparse()
     if "multivector" in wanted and model.colbert_linear is None:
         width = min(_MULTIVECTOR, checkpoint.hidden_size) if multivector_dim is None else multivector_dim
         if not 1 <= width <= checkpoint.hidden_size:
             raise InvalidInput(f"multivector_dim must be from 1 to {checkpoint.hidden_size}, not {multivector_dim!r}")
-        model.add_multivector(width)
-    for mode, head in (("sparse", model.sparse_linear), ("multivector", model.colbert_linear)):
-        if head is not None and mode not in wanted:
-            head.requires_grad_(False)  # it goes along as it is
-    _choose_trained(model, freeze, lora)
-    return model
+        model.add_multivector(width, _sample(tokenizer, data), _SAMPLE_TOKENS)
+    _choose_trained(model, wanted, (freeze,) if isinstance(freeze, str) else tuple(freeze or ()), lora)
+    return model, wanted
+
+
+def _sample(tokenizer: M3Tokenizer, data: TrainingData) -> list[IntArray]:
+    """The token ids of the first records' texts."""
+    part = data.parts[0]
+    rows = part.rows.select(range(min(_SAMPLE, len(part))))
+    texts = [text for row in rows for text in (row["query"], row["positives"][0])]
+    return tokenizer.tokenize(texts, _SAMPLE_LENGTH).token_ids
 
 
 def choose_place(device: str | None, dtype: str) -> tuple[torch.device, torch.dtype]:
@@ -134,26 +147,22 @@ def choose_place(device: str | None, dtype: str) -> tuple[torch.device, torch.dt
     return place, getattr(torch, best_float(place) if dtype == "auto" else dtype)
 
 
-def centre(model: TrainableModel, tokenizer: M3Tokenizer, data: TrainingData) -> None:
-    """Adds a projection that begins with taking away the mean of the data's first texts."""
-    if model.dense_linear is not None:
-        raise InvalidInput("the model has a projection already: leave projection=True out")
-    rows = data.parts[0].rows.select(range(min(_CENTRED, len(data.parts[0]))))
-    texts = [text for row in rows for text in (row["query"], row["positives"][0])]
-    token_ids = tokenizer.tokenize(texts, _CENTRED_LENGTH).token_ids
-    model.add_projection(model.pooled(token_ids, _CENTRED_TOKENS).mean(0))
-
-
-def _choose_trained(model: TrainableModel, freeze: Freeze | None, lora: Any) -> None:
-    if freeze not in (None, "backbone", "matrices"):
-        raise InvalidInput(f"freeze must be 'backbone', 'matrices' or None, not {freeze!r}")
-    if lora and freeze:
-        raise InvalidInput("lora trains adapters in place of the body's weights: leave freeze out")
-    if freeze == "backbone":
+def _choose_trained(model: TrainableModel, modes: Sequence[Mode], freeze: Sequence[Freeze], lora: Any) -> None:
+    if unknown := set(freeze) - set(get_args(Freeze)):
+        raise InvalidInput(f"freeze must be some of {', '.join(map(repr, get_args(Freeze)))}, not {sorted(unknown)}")
+    if lora and {"backbone", "matrices"} & set(freeze):
+        raise InvalidInput("lora trains adapters in place of the body's weights: leave backbone and matrices unfrozen")
+    heads = {"dense": model.dense_linear, "sparse": model.sparse_linear, "multivector": model.colbert_linear}
+    for mode, head in heads.items():
+        if head is not None and (mode not in modes or mode in freeze):
+            head.requires_grad_(False)  # it goes along as it is
+    if "backbone" in freeze:
         model.body.requires_grad_(False)
-    if freeze == "matrices":
+    elif "matrices" in freeze:
         for parameter in model.body.parameters():
             parameter.requires_grad_(parameter.ndim == 1)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InvalidInput(f"with {', '.join(freeze)} frozen there is nothing left to train")
     if lora:
         try:
             import peft

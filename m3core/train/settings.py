@@ -29,6 +29,7 @@ class Settings:
     self_distillation: int | None
     in_turn: bool
     matryoshka: tuple[int, ...]
+    anchor: float
     gradient_checkpointing: bool
     tokens_at_once: int | None
     evaluations: int
@@ -46,6 +47,7 @@ class Settings:
             "early_stopping": 1,
             "self_distillation": 0,
             "weight_decay": 0,
+            "anchor": 0,
         }
         for name, low in least.items():
             value = getattr(self, name)

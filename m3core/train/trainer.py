@@ -41,6 +41,7 @@ class M3Trainer(Trainer):
         collator: Collator,
         objective: Objective,
         budget: TokenBudget,
+        anchor: float,
         optimizer: torch.optim.Optimizer,
         measure: Measure | None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -54,6 +55,8 @@ class M3Trainer(Trainer):
         self.counts = TextCounts()
         self._trained = model  # also where `model` is wrapped
         self._batches, self._collator, self._objective, self._measure = batches, collator, objective, measure
+        self._anchor = anchor
+        self._began = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad and anchor]
         self._parts: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -86,9 +89,11 @@ class M3Trainer(Trainer):
         groups = (batch.queries, batch.passages)
         losses = backward(self._trained, groups, loss, self.budget, at_once=self._trained.frozen_body)
         sum_gradients(self._trained)
+        pulled = self._pull()
         total = losses.total
         if world > 1:
             torch.distributed.all_reduce(total)
+        total += pulled
         if not torch.isfinite(total):
             raise TrainingFailed(
                 f"the loss is {total.item()} after {self.state.global_step} steps: training diverged; lower the "
@@ -96,6 +101,17 @@ class M3Trainer(Trainer):
             )
         for name, part in losses.parts.items():
             self._parts[name].append(part)
+        return total
+
+    @torch.no_grad()
+    def _pull(self) -> float:
+        """Adds the gradients of the anchor's loss, and gives the loss."""
+        total = 0.0
+        for parameter, first in self._began:
+            away = parameter - first
+            total += self._anchor * float(away.square().sum())
+            if parameter.grad is not None:
+                parameter.grad.add_(away, alpha=2 * self._anchor)
         return total
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -315,7 +315,7 @@ def test_contrastive_training_leaves_heads_as_they_are(pairs: Path, tmp_path: Pa
     ("options", "reason"),
     [
         (["--matryoshka", "32,x"], "--matryoshka takes whole numbers"),
-        (["--modes", "sparse"], "dense is always trained"),
+        (["--modes", "lexical"], "modes are some of"),
         (["--freeze", "all"], "freeze must be"),
         (["--dev", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
     ],

@@ -11,7 +11,6 @@ from m3cli.options import (
     DEFAULT_MODEL,
     DeviceOption,
     EndpointOption,
-    MaxLengthOption,
     ModelOption,
     RevisionOption,
     plain_table,
@@ -32,6 +31,9 @@ EpochsOption = Annotated[float, typer.Option(help="How often each record is seen
 BatchOption = Annotated[int, typer.Option(help="Records of a batch, in all processes together.")]
 TokensOption = Annotated[int | None, typer.Option(help="The most tokens of a batch, about, where records are long.")]
 RateOption = Annotated[float | None, typer.Option(help="Of the body. Default: by its size.")]
+LengthOption = Annotated[
+    int | None, typer.Option(help="Cut texts at so many tokens. Default: 512, or the model's limit.")
+]
 TemperatureOption = Annotated[float | None, typer.Option(help="What scores are divided by. Default: 0.02, dense 0.05.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 TrainDtypeOption = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
@@ -46,7 +48,7 @@ def finetune(
     epochs: EpochsOption = 3,
     batch_size: BatchOption = 64,
     batch_tokens: TokensOption = None,
-    max_length: MaxLengthOption = None,
+    max_length: LengthOption = None,
     learning_rate: RateOption = None,
     head_learning_rate: Annotated[float | None, typer.Option(help="Of heads and projection.")] = None,
     temperature: TemperatureOption = None,
@@ -55,9 +57,12 @@ def finetune(
         str | None, typer.Option(help="Comma-separated; one that the model lacks gets a new head.")
     ] = None,
     projection: Annotated[bool, typer.Option("--projection", help="Add a linear layer behind pooling.")] = False,
-    freeze: Annotated[str | None, typer.Option(help="backbone, or matrices (BitFit).")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="Comma-separated: backbone, matrices (BitFit), dense, sparse, multivector.")
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train adapters, and merge them at the end.")] = False,
     matryoshka: Annotated[str | None, typer.Option(help="Widths to be useful at when cut, comma-separated.")] = None,
+    anchor: Annotated[float, typer.Option(help="How strongly weights are pulled back to what they were.")] = 0.0,
     teacher_loss: Annotated[str, typer.Option(help="kl_div or m3_kd_loss, where records have scores.")] = "kl_div",
     prompt: Annotated[str, typer.Option(help="Goes before queries.")] = "",
     gradient_checkpointing: Annotated[
@@ -86,7 +91,7 @@ def finetune(
         dev=dev,
         modes=cast("Any", None if modes is None else _split(modes)),
         projection=projection,
-        freeze=cast("Any", freeze),
+        freeze=cast("Any", _split(freeze or "")),
         lora=lora,
         negatives=negatives,
         prompt=prompt,
@@ -107,6 +112,7 @@ def finetune(
         temperature=temperature,
         teacher_loss=cast("Any", teacher_loss),
         matryoshka=[_whole(width) for width in _split(matryoshka or "")],
+        anchor=anchor,
         gradient_checkpointing=gradient_checkpointing,
         evaluations=evaluations,
         early_stopping=early_stopping or None,
@@ -124,7 +130,7 @@ def contrastive(
     epochs: EpochsOption = 1,
     batch_size: BatchOption = 512,
     batch_tokens: TokensOption = 65536,
-    max_length: MaxLengthOption = None,
+    max_length: LengthOption = None,
     learning_rate: RateOption = None,
     temperature: TemperatureOption = 0.02,
     resume: ResumeOption = False,

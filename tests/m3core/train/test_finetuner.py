@@ -125,6 +125,47 @@ def test_what_is_frozen_stays(m3_dir: Path, tmp_path: Path, freeze: Any, changed
     assert losses(result)[-1] < losses(result)[0]
 
 
+def heads(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "heads.safetensors")
+
+
+def test_one_head_learns_from_the_ensemble_with_what_stays(m3_dir: Path, tmp_path: Path) -> None:
+    first = tuned(m3_dir, tmp_path / "first", freeze="backbone", run={"epochs": 1})
+    second = tuned(first.directory, tmp_path / "second", freeze=["backbone", "sparse"], run={"epochs": 2})
+    before, after = heads(first.directory), heads(second.directory)
+    assert torch.equal(before["sparse_linear.weight"], after["sparse_linear.weight"])
+    assert not torch.equal(before["colbert_linear.weight"], after["colbert_linear.weight"])
+    assert losses(second, "loss_multivector")[-1] < losses(second, "loss_multivector")[0]
+    assert losses(second, "loss_ensemble")[-1] < losses(second, "loss_ensemble")[0]
+
+
+def test_one_mode_is_trained_alone(m3_dir: Path, tmp_path: Path) -> None:
+    result = tuned(m3_dir, tmp_path, modes=["sparse"], freeze="backbone", dev=PAIRS[:20], run={"epochs": 2})
+    assert not losses(result, "loss_dense")
+    assert losses(result)[-1] < losses(result)[0]
+    assert set(result.after) == {"ndcg@10", *(f"{mode}_ndcg@10" for mode in ("dense", "sparse", "multivector"))}
+    assert result.after["dense_ndcg@10"] == pytest.approx(result.before["dense_ndcg@10"])
+
+
+def test_an_anchor_holds_weights_near_what_they_were(m3_dir: Path, tmp_path: Path) -> None:
+    start = torch.load(m3_dir / "colbert_linear.pt", weights_only=True)["weight"]
+    away = []
+    for anchor in (0.0, 0.1, 10.0):
+        run = {"epochs": 3, "anchor": anchor, "head_learning_rate": 1e-2}
+        result = tuned(m3_dir, tmp_path / str(anchor), freeze="backbone", run=run)
+        away.append(float((heads(result.directory)["colbert_linear.weight"] - start).norm()))
+    assert away[0] > 1.2 * away[1] > 1.2 * away[2]
+
+
+def test_a_new_multivector_head_keeps_what_differs_most(tmp_path: Path) -> None:
+    folder = save_m3e(tmp_path / "dense")
+    result = tuned(folder, tmp_path / "run", modes=["dense", "multivector"], multivector_dim=8, run={"epochs": 1e-9})
+    weight = heads(result.directory)["colbert_linear.weight"]
+    torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=2e-2, rtol=0)
+
+
 def test_adapters_are_merged(m3_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     result = tuned(m3_dir, tmp_path, lora=True, run={"epochs": 3})
@@ -261,11 +302,14 @@ def test_divergence_is_named(m3_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"modes": ["sparse"]}, "dense is always trained"),
-        ({"modes": ["dense", "lexical"]}, r"not \['lexical'\]"),
+        ({"modes": []}, r"modes are some of 'dense', 'sparse' and 'multivector', not \[\]"),
+        ({"modes": ["dense", "lexical"]}, r"not \['dense', 'lexical'\]"),
         ({"multivector_dim": 0, "modes": ["dense", "multivector"]}, "multivector_dim must be from 1 to 32, not 0"),
-        ({"freeze": "body"}, "freeze must be 'backbone', 'matrices' or None"),
-        ({"freeze": "backbone", "lora": True}, "leave freeze out"),
+        ({"freeze": "body"}, r"freeze must be some of 'backbone', .*, not \['body'\]"),
+        ({"freeze": "backbone", "lora": True}, "leave backbone and matrices unfrozen"),
+        ({"freeze": "backbone"}, "with backbone frozen there is nothing left to train"),
+        ({"projection": True, "freeze": ["backbone", "dense"]}, "with backbone, dense frozen there is nothing left"),
+        ({"run": {"anchor": -1}}, "anchor must be 0 or more"),
         ({"dtype": "int8"}, "dtype must be 'auto', 'float32' or 'bfloat16' for training"),
         ({"negatives": -1}, "negatives must be a whole number from 0"),
         ({"dataset": [{"query": "a", "pos": []}]}, "record 0: the query 'a' has no positive passage"),
