@@ -182,7 +182,11 @@ class RetroMAE:
 
         from m3core.train.pretraining.trainer import Pretrainer
 
-        for name, value in (("steps", steps or 1), ("batch_tokens", batch_tokens), ("evaluations", evaluations)):
+        for name, value in (
+            ("steps", 1 if steps is None else steps),
+            ("batch_tokens", batch_tokens),
+            ("evaluations", evaluations),
+        ):
             if value < 1:
                 raise InvalidInput(f"{name} must be 1 or more, not {value!r}")
         output = Path(output)

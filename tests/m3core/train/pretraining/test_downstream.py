@@ -19,8 +19,8 @@ from m3core.evaluation import bootstrap_interval, measure
 from m3core.train import FineTuner, RetroMAE
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")]
-HELD_OUT, LABELLED = 1000, 2048
-STEPS, RATE = 1000, 2e-3
+HELD_OUT, LABELLED = 1000, 512
+STEPS, RATE = 2000, 4e-3
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 Pairs = list[tuple[str, str]]
 
@@ -102,7 +102,7 @@ def fine_tuned(folder: Path, output: Path, pairs: Pairs, seed: int) -> Path:
         folder, dataset=records, dev=False, device="cpu", dtype="float32", show_progress=False
     )
     return tuner.run(
-        output=output, epochs=5, learning_rate=1e-3, temperature=0.05, seed=seed, show_progress=False
+        output=output, epochs=10, learning_rate=1e-3, temperature=0.05, seed=seed, show_progress=False
     ).directory
 
 

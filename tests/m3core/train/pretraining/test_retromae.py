@@ -169,8 +169,9 @@ def test_bad_arguments_are_named(m3_dir: Path, tmp_path: Path) -> None:
     retro = RetroMAE.from_pretrained(m3_dir, dataset=TEXTS)
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         retro.run(output=tmp_path, steps=1, encoder_masked=1.5)
-    with pytest.raises(InvalidInput, match="evaluations must be 1 or more"):
-        retro.run(output=tmp_path, evaluations=0)
+    for name in ("steps", "batch_tokens", "evaluations"):
+        with pytest.raises(InvalidInput, match=f"{name} must be 1 or more"):
+            retro.run(output=tmp_path, **{name: 0})
     save_m3(tmp_path / "m3")
     names = {"<mask>": "<none>"}
     tokenizer = unigram().to_str().replace("<mask>", names["<mask>"])
