@@ -1,6 +1,8 @@
 """A run: from settings to Hugging Face's Trainer, and from what it made to a model on disk."""
 
 import json
+import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -50,21 +52,22 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
     """See `FineTuner.run`."""
     model = prepared.model
     _check_widths(model, settings.matryoshka)
-    arguments = _arguments(prepared, settings, output, show_progress)
-    rank, world = processes()
-    last = last_checkpoint(output / "checkpoints", resume)
-    if rank == 0:
-        _check_same_run(output / "run.json", prepared, settings, first=last is None)
     batches = Batches(
         prepared.data.parts,
         settings.batch_size,
         negatives=prepared.negatives,
         batch_tokens=settings.batch_tokens,
-        processes=world,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),  # torchrun's; they do not know each other yet
         seed=settings.seed,
     )
     if not len(batches):
-        raise InvalidInput(f"{len(prepared.data)} records are too few for {world} processes")
+        raise InvalidInput(f"{len(prepared.data)} records are too few for so many processes")
+    steps = settings.arguments.get("max_steps") or math.ceil(len(batches) * settings.epochs)
+    arguments = _arguments(prepared, settings, output, steps, show_progress)
+    rank, world = processes()
+    last = last_checkpoint(output / "checkpoints", resume)
+    if rank == 0:
+        _check_same_run(output / "run.json", prepared, settings, first=last is None)
     collator = Collator(
         prepared.data,
         prepared.tokenizer,
@@ -127,11 +130,13 @@ def _finish(trainer: M3Trainer, prepared: Prepared, settings: Settings, director
     return tuned
 
 
-def _arguments(prepared: Prepared, settings: Settings, output: Path, show_progress: bool) -> TrainingArguments:
-    often = 1 / settings.evaluations
+def _arguments(
+    prepared: Prepared, settings: Settings, output: Path, steps: int, show_progress: bool
+) -> TrainingArguments:
+    often = math.ceil(steps / settings.evaluations)
     chosen: dict[str, Any] = {
         "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
-        "logging_steps": 1 / _LOGS,
+        "logging_steps": math.ceil(steps / _LOGS),
         "logging_first_step": True,
         "save_total_limit": 1,
         "disable_tqdm": not show_progress,

@@ -207,6 +207,13 @@ def test_self_distillation_begins_when_it_shall(m3_dir: Path, tmp_path: Path) ->
     assert not losses(off, "loss_self-distillation")
 
 
+@pytest.mark.parametrize(("evaluations", "steps"), [(1, [0, 6]), (3, [0, 2, 4, 6]), (100, [0, 1, 2, 3, 4, 5, 6])])
+def test_it_is_measured_as_often_as_asked(m3_dir: Path, tmp_path: Path, evaluations: int, steps: list[int]) -> None:
+    run = {"epochs": 1, "evaluations": evaluations, "early_stopping": None}
+    result = tuned(m3_dir, tmp_path, dev=PAIRS[:20], run=run)
+    assert [entry["step"] for entry in result.history if "eval_ndcg@10" in entry] == steps
+
+
 def test_several_data_sets_with_gradients_recomputed(m3_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "first.jsonl"
     path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS[:50]))
