@@ -158,3 +158,16 @@ def await_answers(port: int, server: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.1)
         else:
             return
+
+
+@pytest.mark.slow
+def test_fine_tuning_improves_what_is_found(tmp_path: Path) -> None:
+    """As printed for a user, with its learning curves."""
+    out = run(EXAMPLES / "finetune.py", "--plot", str(tmp_path / "curves.png"))
+    before, after = map(float, re.search(r"^  ndcg@10 +(0\.\d+) → (0\.\d+)$", out, re.M).groups())
+    assert after > before + 0.03
+    assert (
+        len(re.findall(r"^  (?:before|after) +the answer is (?:at rank \d+|not among ten); first: .+…$", out, re.M))
+        == 12
+    )
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

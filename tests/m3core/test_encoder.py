@@ -43,8 +43,9 @@ def test_packed_equals_one_by_one_in_any_order_and_budget(m3_dir: Path, debate_t
         assert_same(encoder.encode_documents([texts[i] for i in order]), alone[order])
 
 
-@pytest.mark.parametrize(("engine", "rounding"), [("torch", 1e-3), ("openvino", 2e-3)])
-def test_bfloat16_packed_agrees_with_one_by_one(engine: str, rounding: float, debate_texts: list[str]) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bfloat16_packed_agrees_with_one_by_one(engine: str, debate_texts: list[str]) -> None:
+    """But for rounding, no more than to float32: with AMX a CPU adds up in another order for another number of rows."""
     encoder = M3Encoder("m3-mini", dtype="bfloat16", device="cpu", engine=engine)
     texts = [t[: 5 + 13 * i] for i, t in enumerate(debate_texts[:10])] + debate_texts[24:32]
     packed = encoder.encode_documents(texts)
@@ -52,11 +53,11 @@ def test_bfloat16_packed_agrees_with_one_by_one(engine: str, rounding: float, de
     cosine = (packed.dense * alone.dense).sum(1)
     rows = np.concatenate([(a * b).sum(1) for a, b in zip(packed.multivector, alone.multivector, strict=True)])
     assert cosine.min() >= 0.9999
-    assert rows.min() >= 0.9998  # a CPU with AMX adds up in another order
+    assert rows.min() >= 0.9998
     for a, b in zip(packed.sparse, alone.sparse, strict=True):
         x, y = a.as_dict(), b.as_dict()
         for i in x.keys() | y.keys():
-            assert abs(x.get(i, 0) - y.get(i, 0)) <= 0.01 * max(x.get(i, 0), y.get(i, 0)) + rounding
+            assert abs(x.get(i, 0) - y.get(i, 0)) <= 0.01 * max(x.get(i, 0), y.get(i, 0)) + 6e-3
 
 
 def test_only_the_modes_asked_for_are_made(tiny_m3: M3Encoder) -> None:
