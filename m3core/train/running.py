@@ -189,11 +189,16 @@ def last_checkpoint(folder: Path, resume: bool) -> Path | None:
 def _check_same_run(path: Path, prepared: Prepared, settings: Settings, *, first: bool) -> None:
     """A run goes on with the data and the settings that it began with."""
     stated = {name: value for name, value in asdict(settings).items() if name != "arguments"}
-    run = json.loads(
-        json.dumps(
-            stated | {"data": prepared.data.digest, "model": prepared.checkpoint.revision, "world": processes()[1]}
-        )
-    )
+    stated |= {
+        "data": prepared.data.digest,
+        "model": prepared.checkpoint.revision,
+        "modes": prepared.modes,
+        "negatives": prepared.negatives,
+        "prompt": prepared.prompt,
+        "trained": [name for name, parameter in prepared.model.named_parameters() if parameter.requires_grad],
+        "processes": processes()[1],
+    }
+    run = json.loads(json.dumps(stated))
     if first:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
@@ -203,9 +208,14 @@ def _check_same_run(path: Path, prepared: Prepared, settings: Settings, *, first
         if differing := [name for name, value in run.items() if begun.get(name) != value]:
             name = differing[0]
             raise TrainingFailed(
-                f"{path.parent} has a run with another {name} ({begun.get(name)!r}, now {run[name]!r}): resume it as "
-                "it was, or choose another output"
+                f"{path.parent} has a run with another {name} ({_short(begun.get(name))}, now {_short(run[name])}): "
+                "resume it as it was, or choose another output"
             )
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) < 80 else f"{said[:77]}…"
 
 
 def _check_widths(model: TrainableModel, widths: tuple[int, ...]) -> None:

@@ -291,6 +291,8 @@ def test_an_earlier_run_is_not_written_over(m3_dir: Path, tmp_path: Path) -> Non
         tuned(m3_dir, tmp_path, run={"epochs": 1})
     with pytest.raises(TrainingFailed, match=r"a run with another temperature \(None, now 0\.1\): resume it as it was"):
         tuned(m3_dir, tmp_path, run={"epochs": 1, "resume": True, "temperature": 0.1})
+    with pytest.raises(TrainingFailed, match=r"a run with another trained \(\['body\..*…, now "):
+        tuned(m3_dir, tmp_path, freeze="matrices", run={"epochs": 1, "resume": True})
     with pytest.raises(TrainingFailed, match="a run with another data"):
         tuned(m3_dir, tmp_path, dataset=PAIRS[1:], run={"epochs": 1, "resume": True})
 
