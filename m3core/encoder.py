@@ -13,7 +13,16 @@ from m3core.errors import InvalidInput
 from m3core.hub import DEFAULT, locate
 from m3core.model import Model
 from m3core.output import Fingerprint, M3Output, Mode
-from m3core.tokenizer import Token, TokenWeight, check_text, check_texts, checked_length, checked_mcls, iter_texts
+from m3core.tokenizer import (
+    UNCUT,
+    Token,
+    TokenWeight,
+    check_text,
+    check_texts,
+    checked_length,
+    checked_mcls,
+    iter_texts,
+)
 
 _PATIENCE = 1.0  # seconds; garbage is collected in any thread, also in one that the encoder's own would wait for
 
@@ -345,8 +354,7 @@ class M3Encoder:
         Raises:
             InvalidInput: not a list of texts, or a text that is not valid Unicode; named by its index.
         """
-        tokenize = self._model.tokenizer.tokenize
-        return [tokenize([text], self.max_length).counts.longest for text in check_texts(texts)]
+        return [len(ids) for ids in self._model.tokenizer.tokenize(check_texts(texts), UNCUT).token_ids]
 
     def token_weights(self, text: str) -> list[TokenWeight]:
         """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.

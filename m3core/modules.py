@@ -6,11 +6,12 @@ from pathlib import Path
 from m3core.errors import InvalidModel
 from m3core.parts import Activation, Head, Pooling, Projection, known_pooling, read_json, read_object
 
-_TANH = "torch.nn.modules.activation.Tanh"  # sentence-transformers' default
+TANH = "torch.nn.modules.activation.Tanh"  # sentence-transformers' default
+IDENTITY = "torch.nn.modules.linear.Identity"
 _ACTIVATIONS: dict[object, Activation] = {
-    _TANH: "tanh",
+    TANH: "tanh",
     "torch.nn.Tanh": "tanh",
-    "torch.nn.modules.linear.Identity": "identity",
+    IDENTITY: "identity",
     "torch.nn.Identity": "identity",
 }
 _SERVED = {
@@ -99,7 +100,7 @@ def read_projection(folder: Path) -> Projection:
     if not path.is_file():
         raise InvalidModel(f"{folder} is no Dense module: it has no config.json; fetch or save it again")
     settings = read_object(path)
-    stated = settings.get("activation_function", _TANH)
+    stated = settings.get("activation_function", TANH)
     activation = _ACTIVATIONS.get(stated) if isinstance(stated, str) else None
     if activation is None:
         raise InvalidModel(f"{path} asks for activation {stated!r}; supported are torch's Identity and Tanh")

@@ -25,6 +25,8 @@ _UNKNOWN_NAMES = ("<unk>", "[UNK]")
 _MASK_NAMES = ("<mask>", "[MASK]")
 _UNKNOWN_SHARE = 0.05
 _UNBROKEN = 2**31  # tokens; longer than any text
+UNCUT = 2**30
+"""A maximum length that cuts no text."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from m3cli.options import (
     RevisionOption,
     load,
 )
+from m3cli.targets import completed
 from m3core import InvalidInput, M3Output, MissingDependency, Mode
 from m3core.records import read_records
 
@@ -51,15 +52,10 @@ def encode(
     ids: deque[str] = deque()
     progress = Console(stderr=True).is_terminal
     count = 0
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with _writer(target.suffix, partial) as write:
-            for output in encoder.iter_encode(_texts(source, ids), modes=wanted, show_progress=progress):
-                write([ids.popleft() for _ in range(len(output))], output)
-                count += len(output)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with completed(target) as partial, _writer(target.suffix, partial) as write:
+        for output in encoder.iter_encode(_texts(source, ids), modes=wanted, show_progress=progress):
+            write([ids.popleft() for _ in range(len(output))], output)
+            count += len(output)
     Console().print(f"{count} texts → {target}", markup=False, highlight=False)
 
 

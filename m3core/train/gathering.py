@@ -1,5 +1,6 @@
 """Representations of all processes for each of them, with gradients that go back to the process that made them."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,11 @@ def processes() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def launched() -> int:
+    """How many processes `torchrun` has started; they need not know each other yet."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def gathered(own: Embedded) -> Embedded:

@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,14 @@ from m3core.train import defaults
 from m3core.train.batches import Batches
 from m3core.train.card import write_card
 from m3core.train.collating import Collator
-from m3core.train.gathering import processes
+from m3core.train.gathering import launched, processes
 from m3core.train.measuring import Measures, Snapshot
 from m3core.train.model import TrainableModel
 from m3core.train.objective import Objective
 from m3core.train.preparing import Prepared
 from m3core.train.saving import save_model, score_weights
-from m3core.train.settings import Settings
+from m3core.train.settings import Settings, trainer_arguments
 from m3core.train.trainer import M3Trainer
-
-_LOGS = 100  # of a run, about
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
         settings.batch_size,
         negatives=prepared.negatives,
         batch_tokens=settings.batch_tokens,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),  # torchrun's; they do not know each other yet
+        processes=launched(),
         seed=settings.seed,
     )
     if not len(batches):
@@ -112,8 +108,10 @@ def _finish(trainer: M3Trainer, prepared: Prepared, settings: Settings, director
         metric = f"eval_{prepared.dev.metric}"
         measured = [entry for entry in history if metric in entry]
         best = max(measured[1:] or measured, key=lambda entry: entry[metric])
-        before, after = ({k: v for k, v in entry.items() if k.startswith("eval_")} for entry in (measured[0], best))
-        before, after = ({k.removeprefix("eval_"): v for k, v in m.items()} for m in (before, after))
+        before, after = (
+            {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+            for entry in (measured[0], best)
+        )
         if after[prepared.dev.metric] <= before[prepared.dev.metric]:
             warnings.warn(
                 f"training did not improve {prepared.dev.metric} on the dev set: {before[prepared.dev.metric]:.3f} "
@@ -133,39 +131,35 @@ def _finish(trainer: M3Trainer, prepared: Prepared, settings: Settings, director
 def _arguments(
     prepared: Prepared, settings: Settings, output: Path, steps: int, show_progress: bool
 ) -> TrainingArguments:
-    often = math.ceil(steps / settings.evaluations)
     chosen: dict[str, Any] = {
-        "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
-        "logging_steps": math.ceil(steps / _LOGS),
+        **trainer_arguments(
+            output,
+            prepared.model.device,
+            steps,
+            evaluations=settings.evaluations,
+            show_progress=show_progress,
+        ),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "warmup_steps": settings.warmup,
+        "save_strategy": "steps",
         "logging_first_step": True,
-        "save_total_limit": 1,
-        "disable_tqdm": not show_progress,
         "lr_scheduler_type": "linear",
-    } | settings.arguments
+        "seed": settings.seed,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        **settings.arguments,
+    }
     if prepared.dev is not None:
         chosen |= {
             "eval_strategy": "steps",
-            "eval_steps": often,
             "eval_on_start": True,
             "load_best_model_at_end": True,
             "metric_for_best_model": prepared.dev.metric,
             "greater_is_better": True,
         }
     try:
-        return TrainingArguments(
-            output_dir=str(output / "checkpoints"),
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            warmup_steps=settings.warmup,
-            save_strategy="steps",
-            save_steps=often,
-            seed=settings.seed,
-            use_cpu=prepared.model.device.type == "cpu",
-            logging_nan_inf_filter=False,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            **chosen,
-        )
+        return TrainingArguments(**chosen)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"training arguments that cannot be used: {error}") from error
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from m3core.checkpoint import Checkpoint
+from m3core.modules import IDENTITY, TANH
 from m3core.output import Mode
 from m3core.parts import HEAD_FILES, read_object
 from m3core.train.model import TrainableModel
@@ -105,12 +106,12 @@ def _save_modules(
     if pooled is not None:
         state = _state(pooled)
         width, hidden = state["weight"].shape
-        activation = "tanh" if checkpoint.projection and checkpoint.projection.activation == "tanh" else "identity"
+        bent = checkpoint.projection is not None and checkpoint.projection.activation == "tanh"
         dense = {
             "in_features": hidden,
             "out_features": width,
             "bias": "bias" in state,
-            "activation_function": _ACTIVATIONS[activation],
+            "activation_function": TANH if bent else IDENTITY,
         }
         _write(directory / "2_Dense" / "config.json", dense)
         save_file(
@@ -118,12 +119,6 @@ def _save_modules(
         )
     if normalize:
         (directory / folders[-1]).mkdir(exist_ok=True)
-
-
-_ACTIVATIONS = {
-    "tanh": "torch.nn.modules.activation.Tanh",
-    "identity": "torch.nn.modules.linear.Identity",
-}
 
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -2,14 +2,21 @@
 
 import math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from m3core.errors import InvalidInput
+
+_LOGS = 100  # of a run, about
 
 _OURS = (
     *("output_dir", "num_train_epochs", "learning_rate", "weight_decay", "warmup_steps", "seed", "eval_steps"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "auto_find_batch_size"),
     *("fsdp", "deepspeed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "save_steps"),
+    *("remove_unused_columns", "dataloader_pin_memory", "logging_nan_inf_filter"),
 )
 
 
@@ -61,3 +68,29 @@ class Settings:
             raise InvalidInput(f"warmup is a share of the steps, from 0 to less than 1, not {self.warmup!r}")
         if taken := sorted(set(self.arguments) & set(_OURS)):
             raise InvalidInput(f"{taken[0]} is set by the arguments of run(), not as one of TrainingArguments")
+
+
+def trainer_arguments(
+    output: Path, device: torch.device, steps: int, *, evaluations: int, show_progress: bool
+) -> dict[str, Any]:
+    """What every run asks of Hugging Face's `TrainingArguments`.
+
+    Args:
+        output: of the run; checkpoints go into a folder of it.
+        device: where it trains.
+        steps: how many there will be.
+        evaluations: how often to measure and save, if the run measures.
+        show_progress: whether to show progress bars.
+    """
+    often = math.ceil(steps / evaluations)
+    return {
+        "output_dir": str(output / "checkpoints"),
+        "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
+        "save_steps": often,
+        "eval_steps": often,
+        "logging_steps": math.ceil(steps / _LOGS),
+        "save_total_limit": 1,
+        "disable_tqdm": not show_progress,
+        "use_cpu": device.type == "cpu",
+        "logging_nan_inf_filter": False,
+    }

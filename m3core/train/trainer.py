@@ -104,12 +104,12 @@ class M3Trainer(Trainer):
         return total
 
     @torch.no_grad()
-    def _pull(self) -> float:
+    def _pull(self) -> torch.Tensor:
         """Adds the gradients of the anchor's loss, and gives the loss."""
-        total = 0.0
+        total = torch.zeros((), device=self._trained.device)
         for parameter, first in self._began:
             away = parameter - first
-            total += self._anchor * float(away.square().sum())
+            total += self._anchor * away.square().sum()
             if parameter.grad is not None:
                 parameter.grad.add_(away, alpha=2 * self._anchor)
         return total

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from m3cli.targets import completed
 from m3core import InvalidInput
 
 
@@ -22,13 +23,8 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
 @contextmanager
 def written(target: Path) -> Iterator[IO[str]]:
     """A file that takes the target's place when it is complete."""
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with completed(target) as partial, partial.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def write_line(file: IO[str], record: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from m3core.errors import InvalidInput
 from m3core.evaluation import JudgedSet
 from m3core.records import read_objects
+from m3core.train.making.wording import key
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _ENDS = {"zh": re.compile(r"(?<=[。！？；])"), "en": re.compile(r"(?<=[.!?;]) +")}
@@ -49,12 +50,12 @@ def read_pairs(path: Path) -> Iterator[Pair]:
 
 def judged_texts(sets: Iterable[JudgedSet]) -> set[str]:
     """Every passage and query of judged sets, their white space as `without` compares it."""
-    return {_plain(text) for judged in sets for text in (*judged.corpus.texts, *judged.queries.texts)}
+    return {key(text) for judged in sets for text in (*judged.corpus.texts, *judged.queries.texts)}
 
 
 def without(pairs: Iterable[Pair], judged: Set[str]) -> Iterator[Pair]:
     """The pairs of which neither text is judged. White space does not count."""
-    return (pair for pair in pairs if judged.isdisjoint({_plain(pair.query), _plain(pair.passage)}))
+    return (pair for pair in pairs if judged.isdisjoint({key(pair.query), key(pair.passage)}))
 
 
 def sentence_pairs(pairs: Sequence[Pair], *, each: int = 3, seed: int = 0) -> list[Pair]:
@@ -95,7 +96,3 @@ def _sentences(text: str, language: str) -> Iterator[str]:
         size = han if language == "zh" else len(sentence.split()) * (not han)
         if size >= _SHORTEST[language]:
             yield sentence.strip()[:_LONGEST]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())

@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,15 +15,15 @@ from m3core.errors import InvalidInput, InvalidModel
 from m3core.hub import locate
 from m3core.parts import Pooling
 from m3core.tokenizer import M3Tokenizer, checked_length
+from m3core.train.gathering import launched
 from m3core.train.preparing import choose_place
 from m3core.train.pretraining.model import DECODER_MASKED, ENCODER_MASKED, Masker, RetroMaeModel
 from m3core.train.pretraining.texts import TextBatches, Texts, stream
 from m3core.train.running import last_checkpoint
+from m3core.train.settings import trainer_arguments
 
 if TYPE_CHECKING:
     import datasets
-
-_LOGS = 100  # of a run, about
 
 
 @dataclass(frozen=True)
@@ -202,17 +200,21 @@ class RetroMAE:
             tokens=batch_tokens,
             seed=seed,
         )
-        settings = self._arguments(output, show_progress) | {
+        if steps is None:
+            steps = max(1, math.ceil(cut(self._texts).count() * epochs / accumulate / launched()))
+        settings: dict[str, Any] = {
+            **trainer_arguments(output, self._device, steps, evaluations=evaluations, show_progress=show_progress),
+            "max_steps": steps,
             "gradient_accumulation_steps": accumulate,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "warmup_steps": warmup,
             "seed": seed,
+            "eval_strategy": "no" if self._dev is None else "steps",
+            "eval_on_start": self._dev is not None,
+            "ignore_data_skip": True,  # our batches skip by themselves, which is faster
+            "ddp_find_unused_parameters": False,
         }
-        if steps is None:
-            steps = max(1, math.ceil(cut(self._texts).count() * epochs / accumulate / _world()))
-        often = math.ceil(steps / evaluations)
-        settings |= {"max_steps": steps, "save_steps": often, "eval_steps": often, "logging_steps": -(-steps // _LOGS)}
         chosen = transformers.TrainingArguments(**settings | arguments)
         torch.manual_seed(seed)
         model = RetroMaeModel(
@@ -240,21 +242,6 @@ class RetroMAE:
         trainer.accelerator.wait_for_everyone()
         return Pretrained(output / "model", trainer.state.log_history)
 
-    def _arguments(self, output: Path, show_progress: bool) -> dict[str, Any]:
-        """What is the same for every run."""
-        return {
-            "output_dir": str(output / "checkpoints"),
-            "report_to": ["tensorboard"] if find_spec("tensorboard") else [],
-            "save_total_limit": 1,
-            "eval_strategy": "no" if self._dev is None else "steps",
-            "eval_on_start": self._dev is not None,
-            "ignore_data_skip": True,  # our batches skip by themselves, which is faster
-            "use_cpu": self._device.type == "cpu",
-            "logging_nan_inf_filter": False,
-            "ddp_find_unused_parameters": False,
-            "disable_tqdm": not show_progress,
-        }
-
     def _masker(self, encoder: float, decoder: float) -> Masker:
         if not (0 < encoder < 1 and 0 < decoder < 1):
             raise InvalidInput(f"masking probabilities lie between 0 and 1, not {encoder} and {decoder}")
@@ -262,11 +249,6 @@ class RetroMAE:
         assert tokenizer.mask_id is not None
         ordinary = np.setdiff1d(np.arange(tokenizer.size), [*tokenizer.special_ids, tokenizer.mask_id])
         return Masker(tokenizer.special_ids, tokenizer.mask_id, ordinary, encoder, decoder)
-
-
-def _world() -> int:
-    """How many processes `torchrun` has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _steps_done(checkpoint: Path | None) -> int:

@@ -10,7 +10,7 @@ import torch
 from m3core.errors import InvalidInput, MissingDependency
 from m3core.packing import IntArray
 from m3core.records import read_objects
-from m3core.tokenizer import M3Tokenizer, check_text
+from m3core.tokenizer import UNCUT, M3Tokenizer, check_text
 from m3core.train.pretraining.masking import word_ids
 from m3core.train.pretraining.model import MaskedPack, Masker
 from m3core.train.records import LONGEST_LINE
@@ -25,7 +25,6 @@ column. Files hold JSON lines (`.jsonl`, `.jsonl.gz`), each an object with a `te
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
 _SHUFFLED = 10_000  # texts to draw the next one from
 _PORTION = 64  # texts to tokenize at once
-_UNCUT = 2**30  # tokens
 
 
 def stream(source: Texts) -> "datasets.IterableDataset":
@@ -181,7 +180,7 @@ class TextBatches(torch.utils.data.IterableDataset[dict[str, MaskedPack]]):
         for portion in cast(Iterator[dict[str, list[Any]]], portions):
             texts = [check_text(text, f"text {first + i}") for i, text in enumerate(portion["text"])]
             first += len(texts)
-            tokenized, starts = self._tokenizer.located(texts, _UNCUT)
+            tokenized, starts = self._tokenizer.located(texts, UNCUT)
             for text, ids, own in zip(texts, tokenized.token_ids, starts, strict=True):
                 for begin in range(0, len(own), room):
                     piece = np.concatenate([ids[:1], ids[1:-1][begin : begin + room], ids[-1:]])

@@ -331,6 +331,7 @@ def test_divergence_is_named(m3_dir: Path, tmp_path: Path) -> None:
         ({"run": {"matryoshka": (64,)}}, "matryoshka widths are from 1 to 32"),
         ({"run": {"teacher_loss": "mse"}}, "teacher_loss must be 'kl_div' or 'm3_kd_loss'"),
         ({"run": {"fp16": True}}, "fp16 is set by the arguments of run"),
+        ({"run": {"remove_unused_columns": True}}, "remove_unused_columns is set by the arguments of run"),
         ({"run": {"lr": 1}}, "training arguments that cannot be used: .* 'lr'"),
     ],
 )
