@@ -1,6 +1,10 @@
-"""Fine-tunes a model in a process of its own, or in several under torchrun. Arguments: one JSON object."""
+"""Fine-tunes a model in a process of its own, or in several under torchrun, of which the first one prints.
+
+Arguments: one JSON object.
+"""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -14,7 +18,8 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     tuner = FineTuner.from_pretrained(given.pop("model"), **given.pop("prepare"), show_progress=False)
     tuned = tuner.run(**given, show_progress=False)
-    print(json.dumps({"history": tuned.history, "directory": str(tuned.directory)}))
+    if os.environ.get("RANK", "0") == "0":  # lines of several processes can run into each other
+        print(json.dumps({"history": tuned.history, "directory": str(tuned.directory)}))
 
 
 if __name__ == "__main__":
