@@ -149,32 +149,29 @@ class Runs:
     """SDPA for each run of neighbours of one length: no padding, many calls.
 
     Attributes:
-        runs: `(start, texts, length)` each.
+        runs: `(texts, length)` each.
     """
 
-    runs: list[tuple[int, int, int]]
+    runs: list[tuple[int, int]]
 
     @classmethod
     def of(cls, pack: Pack) -> "Runs":
         """For a pack."""
-        runs, start = [], 0
-        for length, group in groupby(pack.lengths.tolist()):
-            texts = sum(1 for _ in group)
-            runs.append((start, texts, length))
-            start += texts * length
-        return cls(runs)
+        return cls([(sum(1 for _ in group), length) for length, group in groupby(pack.lengths.tolist())])
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
     ) -> torch.Tensor:
         """See `Attend`."""
-        out = torch.empty_like(query)
-        for start, texts, length in self.runs:
-            rows = slice(start, start + texts * length)
-            parts = [x[rows].view(texts, length, *x.shape[1:]).transpose(1, 2) for x in (query, key, value)]
-            attended = scaled_dot_product_attention(parts[0], parts[1], parts[2], scale=scaling)
-            out[rows] = attended.transpose(1, 2).flatten(0, 1)
-        return out
+        if query.requires_grad and query.dtype != torch.float32:  # a CPU's gradients in half precision take far longer
+            with torch.autocast(query.device.type, enabled=False):
+                return self(query.float(), key.float(), value.float(), scaling).to(query.dtype)
+        rows = [x.split([texts * length for texts, length in self.runs]) for x in (query, key, value)]
+        parts = []
+        for (texts, length), *run in zip(self.runs, *rows, strict=True):
+            q, k, v = (x.unflatten(0, (texts, length)).transpose(1, 2) for x in run)
+            parts.append(scaled_dot_product_attention(q, k, v, scale=scaling).transpose(1, 2).flatten(0, 1))
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)
