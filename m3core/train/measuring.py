@@ -98,19 +98,22 @@ Dev = JudgedDev | ScoredDev
 
 
 def dev_of(records: Sequence[TrainingRecord], name: str) -> Dev:
-    """A dev set of records: each query is to find its positives among all passages of all of them."""
+    """A dev set of records."""
     if isinstance(records[0], ScoredPair):
         return ScoredDev([record for record in records if isinstance(record, ScoredPair)])
-    examples = [record for record in records if isinstance(record, Example)]
+    return JudgedDev(judged_by([record for record in records if isinstance(record, Example)], name))
+
+
+def judged_by(examples: Iterable[Example], name: str) -> JudgedSet:
+    """A judged set of training records: each query is to find its positives among all passages of all of them."""
     places: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, int]] = {}
     for example in examples:
         for text in example.positives + example.negatives:
             places.setdefault(text, str(len(places)))
-    qrels: dict[str, dict[str, int]] = {}
-    queries: dict[str, str] = {}
-    for example in examples:
         query = queries.setdefault(example.prompt + example.query, str(len(queries)))
         qrels.setdefault(query, {}).update({places[text]: 1 for text in example.positives})
     corpus = Passages(list(places.values()), list(places), [{}] * len(places))
     asked = Passages(list(queries.values()), list(queries), [{}] * len(queries))
-    return JudgedDev(JudgedSet(name, corpus, asked, qrels))
+    return JudgedSet(name, corpus, asked, qrels)

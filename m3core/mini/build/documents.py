@@ -23,19 +23,15 @@ PACKAGES = (
     "libreoffice-help-zh-cn",
     "maint-guide",
     "maint-guide-zh-cn",
-    "manpages",
-    "manpages-dev",
-    "manpages-zh",
 )
 
 _LIST = Path(__file__).with_name("heldout.sha256")
-_KINDS = (".html", ".gz")
 
 
 def documents(root: Path) -> Iterator[Path]:
-    """The files of unpacked packages that may be trained on, in order: HTML and gzipped text, no held-out ones."""
-    for path in sorted(root.rglob("*")):
-        if path.suffix in _KINDS and path.is_file() and not path.is_symlink() and not held_out(path):
+    """The pages of unpacked packages that may be trained on, in order: HTML, no held-out ones."""
+    for path in sorted(root.rglob("*.html")):
+        if path.is_file() and not path.is_symlink() and not held_out(path):
             yield path
 
 

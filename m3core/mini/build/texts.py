@@ -1,5 +1,6 @@
 """The text that the mini is trained on: headings with their sections, without anything that a judged set holds."""
 
+import hashlib
 import random
 import re
 from collections import Counter
@@ -58,6 +59,25 @@ def without(pairs: Iterable[Pair], judged: Set[str]) -> Iterator[Pair]:
     return (pair for pair in pairs if judged.isdisjoint({key(pair.query), key(pair.passage)}))
 
 
+def divided(pairs: Sequence[Pair], share: float = 0.05) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train with, and pairs of other sections to measure with.
+
+    A section is on one side in both of its languages, by the hash of its English text, or of the only one that it has.
+
+    Args:
+        pairs: as of `sentence_pairs`.
+        share: of the sections, to measure with.
+    """
+    english = {chinese: other for other, chinese in _sections(pairs)}
+    held = {
+        pair.passage
+        for pair in pairs
+        if int.from_bytes(hashlib.blake2b(english.get(pair.passage, pair.passage).encode(), digest_size=8).digest())
+        < share * 2**64
+    }
+    return [p for p in pairs if p.passage not in held], [p for p in pairs if p.passage in held]
+
+
 def sentence_pairs(pairs: Sequence[Pair], *, each: int = 3, seed: int = 0) -> list[Pair]:
     """Sentences of a section as queries for the same section in the other language.
 
@@ -72,12 +92,9 @@ def sentence_pairs(pairs: Sequence[Pair], *, each: int = 3, seed: int = 0) -> li
     Returns:
         Pairs of the kinds `"zh2en"` and `"en2zh"`.
     """
-    sections = dict.fromkeys(
-        (one.passage, other.passage) for one, other in pairwise(pairs) if (one.kind, other.kind) == ("zh2en", "en2zh")
-    )
     found = [
         (kind, list(dict.fromkeys(_sentences(section, kind[:2]))), passage)
-        for english, chinese in sections
+        for english, chinese in _sections(pairs)
         for kind, section, passage in (("zh2en", chinese, english), ("en2zh", english, chinese))
     ]
     counts = Counter(sentence for _, sentences, _ in found for sentence in sentences)
@@ -87,6 +104,35 @@ def sentence_pairs(pairs: Sequence[Pair], *, each: int = 3, seed: int = 0) -> li
         own = [sentence for sentence in sentences if counts[sentence] == 1]
         made += [Pair(kind, sentence, passage) for sentence in draw.sample(own, min(each, len(own)))]
     return made
+
+
+def cloze_pairs(pairs: Sequence[Pair], *, each: int = 1, seed: int = 0) -> list[Pair]:
+    """Sentences of a section as queries for what is left of it (inverse cloze task, arXiv 1906.00300).
+
+    Args:
+        pairs: of any kind; the sections of the kinds `"zh"` and `"en"` are taken.
+        each: how many sentences of each section, drawn at random.
+        seed: of the drawing.
+
+    Returns:
+        Pairs of the kinds `"zh"` and `"en"`.
+    """
+    draw = random.Random(seed)  # noqa: S311 (no secret)
+    made = []
+    for kind, section in dict.fromkeys((pair.kind, pair.passage) for pair in pairs if pair.kind in _ENDS):
+        sentences = list(dict.fromkeys(_sentences(section, kind)))
+        rests = [(sentence, section.replace(sentence, " ").strip()) for sentence in sentences]
+        left = [(sentence, rest) for sentence, rest in rests if any(_sentences(rest, kind))]
+        made += [Pair(kind, sentence, rest) for sentence, rest in draw.sample(left, min(each, len(left)))]
+    return made
+
+
+def _sections(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Each section that is there in English and in Chinese."""
+    both = (
+        (one.passage, other.passage) for one, other in pairwise(pairs) if (one.kind, other.kind) == ("zh2en", "en2zh")
+    )
+    return list(dict.fromkeys(both))
 
 
 def _sentences(text: str, language: str) -> Iterator[str]:
