@@ -1,4 +1,4 @@
-"""Fine-tunes a model in a process of its own, or in several under torchrun, of which the first one prints.
+"""Trains a model in a process of its own, or in several under torchrun, of which the first one prints.
 
 Arguments: one JSON object.
 """
@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
-from m3core.train import FineTuner
+from m3core.train import FineTuner, RetroMAE
+
+KINDS: dict[str, Any] = {"finetune": FineTuner, "retromae": RetroMAE}
 
 
 def main() -> None:
     torch.set_num_threads(1)
     given: dict[str, Any] = json.loads(sys.argv[1])
-    tuner = FineTuner.from_pretrained(given.pop("model"), **given.pop("prepare"), show_progress=False)
-    tuned = tuner.run(**given, show_progress=False)
+    kind = KINDS[given.pop("kind")]
+    trained = kind.from_pretrained(given.pop("model"), **given.pop("prepare")).run(**given, show_progress=False)
     if os.environ.get("RANK", "0") == "0":  # lines of several processes can run into each other
-        print(json.dumps({"history": tuned.history, "directory": str(tuned.directory)}))
+        print(json.dumps({"history": trained.history}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A run: from settings to Hugging Face's Trainer, and from what it made to a model on disk."""
 
-import json
 import math
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
-from m3core.errors import InvalidInput, M3Warning, TrainingFailed
+from m3core.errors import InvalidInput, M3Warning
 from m3core.packing import TokenBudget
 from m3core.train import defaults
 from m3core.train.batches import Batches
@@ -22,6 +21,7 @@ from m3core.train.measuring import Measures, Snapshot
 from m3core.train.model import TrainableModel
 from m3core.train.objective import Objective
 from m3core.train.preparing import Prepared
+from m3core.train.resuming import check_same_run, last_checkpoint
 from m3core.train.saving import save_model, score_weights
 from m3core.train.settings import Settings, trainer_arguments
 from m3core.train.trainer import M3Trainer
@@ -63,7 +63,7 @@ def train(prepared: Prepared, settings: Settings, output: Path, *, resume: bool,
     rank, world = processes()
     last = last_checkpoint(output / "checkpoints", resume)
     if rank == 0:
-        _check_same_run(output / "run.json", prepared, settings, first=last is None)
+        check_same_run(output / "run.json", _stated(prepared, settings), first=last is None)
     collator = Collator(
         prepared.data,
         prepared.tokenizer,
@@ -164,26 +164,9 @@ def _arguments(
         raise InvalidInput(f"training arguments that cannot be used: {error}") from error
 
 
-def last_checkpoint(folder: Path, resume: bool) -> Path | None:
-    """The last one that was written to its end: its state is written last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    if found and not resume:
-        raise InvalidInput(
-            f"{folder} has checkpoints of an earlier run: pass resume=True to go on with it, or another output"
-        )
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return path
-    return None
-
-
-def _check_same_run(path: Path, prepared: Prepared, settings: Settings, *, first: bool) -> None:
-    """A run goes on with the data and the settings that it began with."""
-    stated = {name: value for name, value in asdict(settings).items() if name != "arguments"}
-    stated |= {
+def _stated(prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """What a run goes on with as it began."""
+    return {name: value for name, value in asdict(settings).items() if name != "arguments"} | {
         "data": prepared.data.digest,
         "model": prepared.checkpoint.revision,
         "modes": prepared.modes,
@@ -192,24 +175,6 @@ def _check_same_run(path: Path, prepared: Prepared, settings: Settings, *, first
         "trained": [name for name, parameter in prepared.model.named_parameters() if parameter.requires_grad],
         "processes": processes()[1],
     }
-    run = json.loads(json.dumps(stated))
-    if first:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-        return
-    if path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        if differing := [name for name, value in run.items() if begun.get(name) != value]:
-            name = differing[0]
-            raise TrainingFailed(
-                f"{path.parent} has a run with another {name} ({_short(begun.get(name))}, now {_short(run[name])}): "
-                "resume it as it was, or choose another output"
-            )
-
-
-def _short(value: object) -> str:
-    said = repr(value)
-    return said if len(said) < 80 else f"{said[:77]}…"
 
 
 def _check_widths(model: TrainableModel, widths: tuple[int, ...]) -> None:

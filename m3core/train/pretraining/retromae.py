@@ -19,7 +19,7 @@ from m3core.train.gathering import launched
 from m3core.train.preparing import choose_place
 from m3core.train.pretraining.model import DECODER_MASKED, ENCODER_MASKED, Masker, RetroMaeModel
 from m3core.train.pretraining.texts import TextBatches, Texts, stream
-from m3core.train.running import last_checkpoint
+from m3core.train.resuming import check_same_run, last_checkpoint
 from m3core.train.settings import trainer_arguments
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class RetroMAE:
             InvalidInput: an argument that cannot be used; `output` has checkpoints, and `resume` is not asked for; or a
                 text that is none, named by file and line.
             InvalidModel: as `load_body`.
-            TrainingFailed: training diverged.
+            TrainingFailed: training diverged, or the run to resume had other arguments.
         """
         import transformers
 
@@ -192,11 +192,12 @@ class RetroMAE:
         checkpoint = self.checkpoint
         if max_length is not None and max_length > checkpoint.max_length:
             checkpoint = replace(checkpoint, max_length=max_length)
+        length = checked_length(max_length, checkpoint.max_length)
         cut = partial(
             TextBatches,
             tokenizer=self._tokenizer,
             masker=self._masker(encoder_masked, decoder_masked),
-            max_length=checked_length(max_length, checkpoint.max_length),
+            max_length=length,
             tokens=batch_tokens,
             seed=seed,
         )
@@ -216,6 +217,22 @@ class RetroMAE:
             "ddp_find_unused_parameters": False,
         }
         chosen = transformers.TrainingArguments(**settings | arguments)
+        if chosen.process_index == 0:
+            stated = {
+                "model": self.checkpoint.revision,
+                "steps": steps,
+                "max_length": length,
+                "batch_tokens": batch_tokens,
+                "accumulate": accumulate,
+                "learning_rate": learning_rate,
+                "weight_decay": weight_decay,
+                "warmup": warmup,
+                "encoder_masked": encoder_masked,
+                "decoder_masked": decoder_masked,
+                "seed": seed,
+                "processes": chosen.world_size,
+            }
+            check_same_run(output / "run.json", stated, first=last is None)
         torch.manual_seed(seed)
         model = RetroMaeModel(
             checkpoint, self._tokenizer.special_ids, self._device, attention=self._attention, dtype=self._dtype

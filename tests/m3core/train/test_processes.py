@@ -45,17 +45,22 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def trained(arguments: dict[str, Any], processes: int = 1) -> list[float]:
+def history(arguments: dict[str, Any], processes: int) -> list[dict[str, float]]:
     done = subprocess.run(command(arguments, processes), capture_output=True, text=True, env=environment(), timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
-    history = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"history')))["history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
+    made: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])["history"]
+    return made
+
+
+def trained(arguments: dict[str, Any], processes: int = 1) -> list[float]:
+    return [entry["loss"] for entry in history(arguments, processes) if "loss" in entry]
 
 
 def arguments(model: Path, output: Path, **more: Any) -> dict[str, Any]:
     prepare = {"dataset": more.pop("dataset"), "device": "cpu", "dtype": "float32", "dev": more.pop("dev", False)}
+    prepare["show_progress"] = False
     run = {"batch_size": 24, "learning_rate": 1e-3, "logging_steps": 1, "tokens_at_once": 64, "evaluations": 3}
-    return {"model": str(model), "prepare": prepare, "output": str(output), **run, **more}
+    return {"kind": "finetune", "model": str(model), "prepare": prepare, "output": str(output), **run, **more}
 
 
 @pytest.mark.slow
@@ -74,6 +79,29 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         if name.endswith("key.bias"):  # attention does not depend on it, so that its gradients are rounding errors
             continue
         torch.testing.assert_close(two[name], values, rtol=0, atol=2e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_pre_train_one_model(tmp_path: Path) -> None:
+    texts = [f"{w[0]} {w[1]} the {w[1]} of {w[0]}" for w in WORDS]
+    given = {
+        "kind": "retromae",
+        "model": str(calm(tmp_path / "tiny")),
+        "prepare": {"dataset": texts[20:], "dev": texts[:20], "device": "cpu", "dtype": "float32"},
+        "steps": 12,
+        "batch_tokens": 200,
+        "learning_rate": 3e-3,
+        "evaluations": 3,
+    }
+    losses = {}
+    for processes, accumulate in ((1, 2), (2, 1)):
+        output = {"output": str(tmp_path / str(processes)), "accumulate": accumulate}
+        made = history(given | output, processes)
+        losses[processes] = [entry["eval_loss"] for entry in made if "eval_loss" in entry]
+    assert len(losses[1]) == len(losses[2]) == 4
+    assert losses[2][0] == pytest.approx(losses[1][0], rel=1e-5)  # of the same model, on the same masks
+    assert losses[2][-1] < losses[2][0] - 0.3
+    assert losses[2][-1] == pytest.approx(losses[1][-1], rel=0.1)  # they drew other texts and masks
 
 
 @pytest.mark.slow

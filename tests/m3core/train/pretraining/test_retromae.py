@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import save_m3, unigram
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from m3core import InvalidInput, InvalidModel, M3Encoder
+from m3core import InvalidInput, InvalidModel, M3Encoder, TrainingFailed
 from m3core.checkpoint import Checkpoint
 from m3core.packing import cut
 from m3core.train.pretraining.model import RetroMaeModel
@@ -85,6 +85,8 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
         run(dropping_out, tmp_path)
     with pytest.raises(InvalidInput, match="resume=True"):
         run(dropping_out, tmp_path)
+    with pytest.raises(TrainingFailed, match=r"another batch_tokens \(400, now 300\)"):
+        run(dropping_out, tmp_path, resume=True, batch_tokens=300)
     resumed = run(dropping_out, tmp_path, resume=True)
     assert passes == 15 + 12  # it went on behind step 8
     assert held_out_loss(resumed) == pytest.approx(held_out_loss(unbroken), abs=1e-4)
