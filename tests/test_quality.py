@@ -40,9 +40,10 @@ def test_the_hybrid_beats_bm25_where_words_differ(report: Report, kind: str) -> 
         ("hybrid", "exact_term", 0.89),
         ("hybrid", "number_or_name", 0.97),
         ("sparse", "exact_term", 0.91),
-        ("dense", "paraphrase", 0.40),
-        ("dense", "english", 0.44),
-        ("multivector", "english", 0.41),
+        ("dense", "paraphrase", 0.43),
+        ("dense", "english", 0.58),
+        ("multivector", "english", 0.48),
+        ("hybrid", "english", 0.58),
     ],
 )
 def test_each_mode_is_good_at_what_it_is_for(report: Report, system: str, kind: str, floor: float) -> None:
@@ -50,12 +51,20 @@ def test_each_mode_is_good_at_what_it_is_for(report: Report, system: str, kind: 
 
 
 @pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")
-@pytest.mark.parametrize(("name", "floor"), [("xquad-zh-en", 0.86), ("docs-zh-zh", 0.76)])
-def test_hybrid_on_public_judged_sets(
-    mini: M3Encoder, eval_set: Callable[[str], Path], name: str, floor: float
+@pytest.mark.parametrize(
+    ("name", "floors"),
+    [
+        ("xquad-zh-en", {"dense": 0.87, "hybrid": 0.89}),
+        ("docs-zh-zh", {"dense": 0.76, "hybrid": 0.80}),
+        ("docs-zh-en", {"dense": 0.65, "hybrid": 0.66}),
+    ],
+)
+def test_public_judged_sets(
+    mini: M3Encoder, eval_set: Callable[[str], Path], name: str, floors: dict[str, float]
 ) -> None:
     result = evaluate(mini, load_beir(eval_set(name)), bm25=False, metrics=["nDCG@10"])
-    assert result.mean("hybrid") >= floor
+    for system, floor in floors.items():
+        assert result.mean(system) >= floor, system
 
 
 @pytest.mark.parametrize("rerank", [True, False])

