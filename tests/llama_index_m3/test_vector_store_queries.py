@@ -8,9 +8,9 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from llama_index.vector_stores.m3 import M3VectorStore
 from m3core import DBSF, RRF, CollectionMismatch, InvalidInput, UnsupportedMode, WeightedSum
 
-QUERY = "法国首都 Paris"
+QUERY = "Paris 法国"
 ALL = 8
-WEIGHTS = (1.0, 0.03, 0.5)  # of m3-mini
+WEIGHTS = (1.0, 0.1, 0.5)  # of m3-mini
 
 
 @pytest.fixture(scope="session")
