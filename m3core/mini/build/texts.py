@@ -106,27 +106,6 @@ def sentence_pairs(pairs: Sequence[Pair], *, each: int = 3, seed: int = 0) -> li
     return made
 
 
-def cloze_pairs(pairs: Sequence[Pair], *, each: int = 1, seed: int = 0) -> list[Pair]:
-    """Sentences of a section as queries for what is left of it (inverse cloze task, arXiv 1906.00300).
-
-    Args:
-        pairs: of any kind; the sections of the kinds `"zh"` and `"en"` are taken.
-        each: how many sentences of each section, drawn at random.
-        seed: of the drawing.
-
-    Returns:
-        Pairs of the kinds `"zh"` and `"en"`.
-    """
-    draw = random.Random(seed)  # noqa: S311 (no secret)
-    made = []
-    for kind, section in dict.fromkeys((pair.kind, pair.passage) for pair in pairs if pair.kind in _ENDS):
-        sentences = list(dict.fromkeys(_sentences(section, kind)))
-        rests = [(sentence, section.replace(sentence, " ").strip()) for sentence in sentences]
-        left = [(sentence, rest) for sentence, rest in rests if any(_sentences(rest, kind))]
-        made += [Pair(kind, sentence, rest) for sentence, rest in draw.sample(left, min(each, len(left)))]
-    return made
-
-
 def _sections(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     """Each section that is there in English and in Chinese."""
     both = (

@@ -8,7 +8,7 @@ import pytest
 
 from m3core.errors import InvalidInput
 from m3core.evaluation import JudgedSet, load_beir
-from m3core.mini.build.texts import Pair, cloze_pairs, divided, judged_texts, read_pairs, sentence_pairs, without
+from m3core.mini.build.texts import Pair, divided, judged_texts, read_pairs, sentence_pairs, without
 
 SETS = ["xquad-zh-zh", "xquad-zh-en", "xquad-en-zh", "cmrc-zh-zh", "docs-zh-zh", "docs-en-en", "docs-zh-en"]
 
@@ -85,17 +85,6 @@ def test_a_section_is_either_trained_or_measured_with_in_both_languages() -> Non
     assert divided(pairs, 0.2) == (learned, held_out)
 
 
-def test_a_sentence_asks_for_the_rest_of_its_section() -> None:
-    first, second = "第一句话说的是怎样打开一个文件。", "第二句话说的是怎样保存一个文件！"
-    pairs = [
-        Pair("zh", "标题", first + second),
-        Pair("zh", "又一个", "只有这一句话是足够长的句子。短句。"),
-        Pair("zh2en", "标题", "The first sentence tells how to open it. The second one tells how to save it."),
-    ]
-    assert cloze_pairs(pairs) in ([Pair("zh", first, second)], [Pair("zh", second, first)])
-    assert len(cloze_pairs(pairs, each=2)) == 2
-
-
 def test_nothing_judged_is_in_the_training_text(eval_set: Callable[[str], Path], debate: Path) -> None:
     path = os.environ.get("M3_TRAIN_PAIRS")
     if not path:
@@ -104,7 +93,7 @@ def test_nothing_judged_is_in_the_training_text(eval_set: Callable[[str], Path],
     every = list(read_pairs(Path(path)))
     kept = list(without(every, judged_texts(sets)))
     assert 0.99 * len(every) < len(kept) < len(every)  # headings that are common, and little else
-    made = without([*sentence_pairs(every), *cloze_pairs(every)], judged_texts(sets))
+    made = without(sentence_pairs(every), judged_texts(sets))
     seen = {"".join(text.split()) for pair in (*kept, *made) for text in (pair.query, pair.passage)}
     for judged_set in sets:
         for text in (*judged_set.corpus.texts, *judged_set.queries.texts):
