@@ -1,4 +1,4 @@
-"""The parts behind a model's transformer: how it pools, where its projection and its heads are. Reads JSON files."""
+"""The parts behind a model's transformer: how it pools, where its projection and its heads are. JSON files."""
 
 import json
 import warnings
@@ -106,3 +106,9 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidModel(f"{path} holds no JSON object; fetch or write it again")
     return content
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a JSON file, in its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -24,9 +24,8 @@ _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[
 _UNKNOWN_NAMES = ("<unk>", "[UNK]")
 _MASK_NAMES = ("<mask>", "[MASK]")
 _UNKNOWN_SHARE = 0.05
-_UNBROKEN = 2**31  # tokens; longer than any text
 UNCUT = 2**30
-"""A maximum length that cuts no text."""
+"""More tokens than any text has: a maximum length that cuts none."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class M3Tokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._block = mcls or _UNBROKEN
+        self._block = mcls or UNCUT
         frame: list[int] = tokenizer.encode("").ids
         if len(frame) != 2:
             raise InvalidModel(

@@ -163,8 +163,8 @@ class Runs:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
     ) -> torch.Tensor:
         """See `Attend`."""
-        if query.requires_grad and query.dtype != torch.float32:  # a CPU's gradients in half precision take far longer
-            with torch.autocast(query.device.type, enabled=False):
+        if query.device.type == "cpu" and query.requires_grad and query.dtype.itemsize < torch.float32.itemsize:
+            with torch.autocast("cpu", enabled=False):  # a CPU's gradients in half precision take far longer
                 return self(query.float(), key.float(), value.float(), scaling).to(query.dtype)
         rows = [x.split([texts * length for texts, length in self.runs]) for x in (query, key, value)]
         parts = []

@@ -1,12 +1,11 @@
 """Writing fusion weights into a model directory's `m3.json`, so that whoever loads it scores with them."""
 
-import json
 import os
 from pathlib import Path
 
 from m3core.errors import InvalidInput
 from m3core.hub import MINI
-from m3core.parts import read_object
+from m3core.parts import read_object, write_json
 from m3core.scoring import Weights
 
 _FILE = "m3.json"
@@ -48,6 +47,6 @@ def store_weights(model: str | Path, weights: Weights) -> Path:
     path = own_directory(model) / _FILE
     settings = {**read_object(path), "score_weights": list(weights)}
     partial = path.with_name(f".{_FILE}.partial")
-    partial.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(partial, settings)
     partial.replace(path)
     return path

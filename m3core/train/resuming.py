@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from m3core.errors import InvalidInput, TrainingFailed
+from m3core.parts import write_json
 
 _SHOWN = 80  # characters of a value
 
@@ -43,8 +44,7 @@ def check_same_run(path: Path, stated: Mapping[str, Any], *, first: bool) -> Non
     """
     run = json.loads(json.dumps(dict(stated)))
     if first:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        write_json(path, run)
         return
     if path.is_file():
         begun = json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 Body and heads are safetensors; FlagEmbedding's two head files are written as well, as it reads no others.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from m3core.checkpoint import Checkpoint
 from m3core.modules import IDENTITY, TANH
 from m3core.output import Mode
-from m3core.parts import HEAD_FILES, read_object
+from m3core.parts import HEAD_FILES, read_object, write_json
 from m3core.train.model import TrainableModel
 from m3core.weights import quiet
 
@@ -46,7 +45,7 @@ def save_model(model: TrainableModel, checkpoint: Checkpoint, directory: Path, *
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)
     tokenizer = read_object(directory / "tokenizer_config.json")
-    _write(directory / "tokenizer_config.json", tokenizer | {"model_max_length": max_length})
+    write_json(directory / "tokenizer_config.json", tokenizer | {"model_max_length": max_length})
     heads: dict[Mode, torch.nn.Module | None] = {"sparse": model.sparse_linear, "multivector": model.colbert_linear}
     stored: dict[str, torch.Tensor] = {}
     for mode, head in heads.items():
@@ -69,7 +68,7 @@ def save_model(model: TrainableModel, checkpoint: Checkpoint, directory: Path, *
         "score_weights": score_weights(model, checkpoint),
         "languages": checkpoint.languages,
     }
-    _write(directory / "m3.json", {name: value for name, value in settings.items() if value is not None})
+    write_json(directory / "m3.json", {name: value for name, value in settings.items() if value is not None})
 
 
 def score_weights(model: TrainableModel, checkpoint: Checkpoint) -> tuple[float, float, float]:
@@ -95,14 +94,14 @@ def _save_modules(
         {"idx": i, "name": str(i), "path": folder, "type": _TYPES + kind}
         for i, (kind, folder) in enumerate(zip(kinds, folders, strict=True))
     ]
-    _write(directory / "modules.json", modules)
+    write_json(directory / "modules.json", modules)
     pooling = {
         "word_embedding_dimension": checkpoint.hidden_size,
         "pooling_mode_cls_token": checkpoint.pooling == "cls",
         "pooling_mode_mean_tokens": checkpoint.pooling == "mean",
     }
-    _write(directory / "1_Pooling" / "config.json", pooling)
-    _write(directory / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    write_json(directory / "1_Pooling" / "config.json", pooling)
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
     if pooled is not None:
         state = _state(pooled)
         width, hidden = state["weight"].shape
@@ -113,7 +112,7 @@ def _save_modules(
             "bias": "bias" in state,
             "activation_function": TANH if bent else IDENTITY,
         }
-        _write(directory / "2_Dense" / "config.json", dense)
+        write_json(directory / "2_Dense" / "config.json", dense)
         save_file(
             {f"linear.{name}": values for name, values in state.items()}, directory / "2_Dense" / "model.safetensors"
         )
@@ -123,8 +122,3 @@ def _save_modules(
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: values.detach().cpu().contiguous() for name, values in module.state_dict().items()}
-
-
-def _write(path: Path, content: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

