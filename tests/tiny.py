@@ -38,6 +38,7 @@ def save_m3(
     heads: bool = True,
     positions: int = 130,
     multivector_dim: int | None = None,
+    dropout: float = 0.1,
     seed: int = 0,
 ) -> Path:
     """A random XLM-R with BGE-M3's two head files, in FlagEmbedding's layout."""
@@ -55,6 +56,8 @@ def save_m3(
         bos_token_id=0,
         eos_token_id=2,
         initializer_range=0.3,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
     names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
@@ -92,6 +95,31 @@ def _save_dense(folder: Path, width: int, hidden: int, bias: bool, activation: s
     save_file(linear, folder / "2_Dense" / "model.safetensors")
 
 
+def save_bert(
+    folder: Path, pieces: list[str], *, hidden: int = 32, positions: int = 256, initializer_range: float = 0.02
+) -> None:
+    """A random BERT of two layers; its vocabulary is these pieces, behind the special tokens."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
+    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        initializer_range=initializer_range,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, mask_token="[MASK]").save_pretrained(folder)
+
+
 def save_m3e(
     folder: Path,
     *,
@@ -106,25 +134,7 @@ def save_m3e(
     `dense` is the width of a Dense module, if there shall be one.
     """
     torch.manual_seed(seed)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, *(f"##{c}" for c in CHARACTERS)]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, mask_token="[MASK]").save_pretrained(folder)
+    save_bert(folder, [*CHARACTERS, *(f"##{c}" for c in CHARACTERS)], positions=64, initializer_range=0.3)
     kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), *(["Normalize"] if normalize else [])]
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}

@@ -76,7 +76,7 @@ def backward(
         OutOfMemory: a single text does not fit.
     """
     kept = at_once or sum(len(text) for texts in groups for text in texts) <= budget.tokens
-    made = [_fitting(partial(_Made.of, model, texts, kept), texts, budget) for texts in groups]
+    made = [fitting(partial(_Made.of, model, texts, kept), budget, max(map(len, texts))) for texts in groups]
     leaves = [_leaf(own.whole) for own in made]
     losses = loss(*leaves)
     losses.total.backward()
@@ -86,25 +86,33 @@ def backward(
         for own, leaf, texts in zip(made, leaves, groups, strict=True):
             own.carry(model, leaf, texts, budget.tokens)
 
-    _fitting(lambda tokens: carry(), [text for texts in groups for text in texts], budget)
+    fitting(lambda tokens: carry(), budget, max(len(text) for texts in groups for text in texts))
     return Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()})
 
 
 Result = TypeVar("Result")
 
 
-def _fitting(work: Callable[[int], Result], texts: Sequence[IntArray], budget: TokenBudget) -> Result:
-    """What work gives when it is done with so many tokens at once as there is memory for."""
+def fitting(work: Callable[[int], Result], budget: TokenBudget, longest: int) -> Result:
+    """What work gives when it is done with so many tokens at once as there is memory for.
+
+    Args:
+        work: takes how many, and is called again with half of them where memory runs out.
+        budget: how many; halved with it.
+        longest: tokens of the longest text; it can't be halved.
+
+    Raises:
+        OutOfMemory: that text does not fit.
+    """
     while True:
         try:
             with out_of_memory_named():
                 return work(budget.tokens)
         except OutOfMemory as error:
-            longest = max(map(len, texts))
             if budget.tokens < longest:
                 raise OutOfMemory(
                     f"training with a text of {longest} tokens does not fit into memory ({error}): lower max_length, "
-                    "or train with gradient_checkpointing=True or lora=True"
+                    "or train with gradient_checkpointing=True, or fine-tune with lora=True"
                 ) from error
             budget.tokens //= 2
 

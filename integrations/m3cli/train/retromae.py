@@ -22,8 +22,10 @@ def retromae(
     max_length: Annotated[
         int | None, typer.Option(help="Of texts in tokens; positions are extended to it. Default: the model's.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens at once, on each device.")] = 8192,
-    accumulate: Annotated[int, typer.Option(help="Such batches of a step.")] = 1,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step, on each device.")] = 8192,
+    tokens_at_once: Annotated[
+        int | None, typer.Option(help="Of them through the model at once. Default: by model and memory.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-4,
     encoder_masked: Annotated[float, typer.Option(help="Share of words that the encoder does not see.")] = 0.3,
     decoder_masked: Annotated[float, typer.Option(help="Share that a row of the decoder does not.")] = 0.5,
@@ -55,7 +57,7 @@ def retromae(
         output=output,
         max_length=max_length,
         batch_tokens=batch_tokens,
-        accumulate=accumulate,
+        tokens_at_once=tokens_at_once,
         learning_rate=learning_rate,
         encoder_masked=encoder_masked,
         decoder_masked=decoder_masked,

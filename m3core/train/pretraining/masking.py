@@ -5,15 +5,20 @@ for texts of several languages. FlagEmbedding's pre-training knows `##` alone: w
 """
 
 import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from m3core.errors import MissingDependency
-from m3core.packing import IntArray
+from m3core.packing import IntArray, Pack, cut
 
 Mask = npt.NDArray[np.bool_]
 
+ENCODER_MASKED, DECODER_MASKED = 0.3, 0.5
+
+_MASKS = 256  # of a text at most, for the decoder's rows to choose from
 _MASKED, _REPLACED = 0.8, 0.1  # of the tokens to guess; the rest stays as it is
 _HAN, _UNSPACED, _WORD, _SPACE, _OTHER = "hcwso"
 _UNSPACED_RANGES = (
@@ -133,3 +138,86 @@ def corrupt(token_ids: IntArray, masked: Mask, mask_id: int, ordinary: IntArray,
     replaced = np.flatnonzero(masked & (chance >= _MASKED) & (chance < _MASKED + _REPLACED))
     seen[replaced] = rng.choice(ordinary, len(replaced))
     return seen
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedPack:
+    """Texts with what is masked of them.
+
+    Attributes:
+        pack: the texts as they are.
+        seen: `(tokens,)` the ids that the encoder sees.
+        masked: `(tokens,)` which of them it is to guess.
+        labels: `(tokens,)` which ones the decoder is to guess: all but special tokens.
+        hidden: for each text the decoder's masks, `(masks, tokens)`, true where a token is hidden.
+        chosen: `(tokens,)` which of its text's masks a token is guessed with; it is hidden itself, besides.
+    """
+
+    pack: Pack
+    seen: IntArray
+    masked: Mask
+    labels: Mask
+    hidden: tuple[Mask, ...]
+    chosen: IntArray
+
+    @property
+    def guessed(self) -> dict[str, int]:
+        """How many tokens encoder and decoder are to guess."""
+        return {"encoder": int(self.masked.sum()), "decoder": int(self.labels.sum())}
+
+    def parts(self, tokens: int) -> "Iterator[MaskedPack]":
+        """The same texts in packs of at most so many tokens; a longer text has one of its own."""
+        ends = self.pack.starts + self.pack.lengths
+        first = 0
+        while first < len(ends):
+            start = self.pack.starts[first]
+            last = max(first + 1, int(np.searchsorted(ends, start + tokens, side="right")))
+            own = slice(start, ends[last - 1])
+            yield MaskedPack(
+                Pack(self.pack.token_ids[own], self.pack.lengths[first:last]),
+                self.seen[own],
+                self.masked[own],
+                self.labels[own],
+                self.hidden[first:last],
+                self.chosen[own],
+            )
+            first = last
+
+
+@dataclass(frozen=True, eq=False)
+class Masker:
+    """Masks texts.
+
+    Attributes:
+        special_ids: ids that are never masked nor guessed.
+        mask_id: stands for a masked token.
+        ordinary: ids that may stand for one too; see `corrupt`.
+        encoder: the probability that the encoder does not see a word.
+        decoder: the probability that a row of the decoder does not.
+    """
+
+    special_ids: frozenset[int]
+    mask_id: int
+    ordinary: IntArray
+    encoder: float = ENCODER_MASKED
+    decoder: float = DECODER_MASKED
+
+    def __call__(self, texts: Sequence[IntArray], words: Sequence[IntArray], rng: np.random.Generator) -> MaskedPack:
+        """Masks of some texts.
+
+        Args:
+            texts: their token ids, the first and the last being special ones.
+            words: the word of each of their own tokens, two fewer; see `word_ids`.
+            rng: where chance comes from.
+        """
+        pack = Pack.of(texts)
+        labels = ~np.isin(pack.token_ids, list(self.special_ids))
+        maskable = [
+            np.where(own, np.concatenate([[-1], word, [-1]]), -1)
+            for own, word in zip(cut(labels, pack.lengths), words, strict=True)
+        ]
+        masked = np.concatenate([draw_masks(word, 1, self.encoder, rng)[0] for word in maskable])
+        hidden = tuple(draw_masks(word, min(_MASKS, len(word)), self.decoder, rng) for word in maskable)
+        chosen = rng.integers(0, np.repeat([len(masks) for masks in hidden], pack.lengths))
+        seen = corrupt(pack.token_ids, masked, self.mask_id, self.ordinary, rng)
+        return MaskedPack(pack, seen, masked, labels, hidden, chosen)

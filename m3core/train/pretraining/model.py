@@ -8,8 +8,6 @@ Queries, keys and values are as in FlagEmbedding's code for BGE's pre-training: 
 through the encoder's own embedding layer with its layer norm; RetroMAE's code leaves that norm out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,81 +22,19 @@ from m3core.backbones.transfer import upload
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidModel
 from m3core.heads import Heads
-from m3core.packing import IntArray, Pack, cut
+from m3core.packing import Pack, cut
 from m3core.train.losses import Losses
 from m3core.train.model import TrainableModel
 from m3core.train.pretraining.lm_head import LmHead, stored_lm_head
-from m3core.train.pretraining.masking import Mask, corrupt, draw_masks
+from m3core.train.pretraining.masking import MaskedPack
 from m3core.train.pretraining.positions import extend_positions
 from m3core.train.saving import save_model
 from m3core.weights import invalid_model_named
 
-ENCODER_MASKED, DECODER_MASKED = 0.3, 0.5
 BESIDE = "retromae.safetensors"
 """What holds head and decoder, in a model's directory."""
 
-_MASKS = 256  # of a text at most, for the decoder's rows to choose from
 _VISIBLE = 1 << 24  # pairs of tokens at once; 64 MiB in float32
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedPack:
-    """Texts with what is masked of them.
-
-    Attributes:
-        pack: the texts as they are.
-        seen: `(tokens,)` the ids that the encoder sees.
-        masked: `(tokens,)` which of them it is to guess.
-        labels: `(tokens,)` which ones the decoder is to guess: all but special tokens.
-        hidden: for each text the decoder's masks, `(masks, tokens)`, true where a token is hidden.
-        chosen: `(tokens,)` which of its text's masks a token is guessed with; it is hidden itself, besides.
-    """
-
-    pack: Pack
-    seen: IntArray
-    masked: Mask
-    labels: Mask
-    hidden: tuple[Mask, ...]
-    chosen: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class Masker:
-    """Masks texts.
-
-    Attributes:
-        special_ids: ids that are never masked nor guessed.
-        mask_id: stands for a masked token.
-        ordinary: ids that may stand for one too; see `corrupt`.
-        encoder: the probability that the encoder does not see a word.
-        decoder: the probability that a row of the decoder does not.
-    """
-
-    special_ids: frozenset[int]
-    mask_id: int
-    ordinary: IntArray
-    encoder: float = ENCODER_MASKED
-    decoder: float = DECODER_MASKED
-
-    def __call__(self, texts: Sequence[IntArray], words: Sequence[IntArray], rng: np.random.Generator) -> MaskedPack:
-        """Masks of some texts.
-
-        Args:
-            texts: their token ids, the first and the last being special ones.
-            words: the word of each of their own tokens, two fewer; see `word_ids`.
-            rng: where chance comes from.
-        """
-        pack = Pack.of(texts)
-        labels = ~np.isin(pack.token_ids, list(self.special_ids))
-        maskable = [
-            np.where(own, np.concatenate([[-1], word, [-1]]), -1)
-            for own, word in zip(cut(labels, pack.lengths), words, strict=True)
-        ]
-        masked = np.concatenate([draw_masks(word, 1, self.encoder, rng)[0] for word in maskable])
-        hidden = tuple(draw_masks(word, min(_MASKS, len(word)), self.decoder, rng) for word in maskable)
-        chosen = rng.integers(0, np.repeat([len(masks) for masks in hidden], pack.lengths))
-        seen = corrupt(pack.token_ids, masked, self.mask_id, self.ordinary, rng)
-        return MaskedPack(pack, seen, masked, labels, hidden, chosen)
 
 
 class RetroMaeModel(torch.nn.Module):

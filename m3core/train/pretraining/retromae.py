@@ -13,12 +13,17 @@ import torch
 from m3core.checkpoint import Checkpoint
 from m3core.errors import InvalidInput, InvalidModel
 from m3core.hub import locate
+from m3core.packing import TokenBudget
 from m3core.parts import Pooling
 from m3core.tokenizer import M3Tokenizer, checked_length
+from m3core.train import defaults
+from m3core.train.card import write_pretraining_card
 from m3core.train.gathering import launched
+from m3core.train.measuring import Measures
 from m3core.train.preparing import choose_place
-from m3core.train.pretraining.model import DECODER_MASKED, ENCODER_MASKED, Masker, RetroMaeModel
-from m3core.train.pretraining.texts import TextBatches, Texts, stream
+from m3core.train.pretraining.masking import DECODER_MASKED, ENCODER_MASKED, Masker
+from m3core.train.pretraining.model import RetroMaeModel
+from m3core.train.pretraining.texts import TextBatches, Texts, described, stream
 from m3core.train.resuming import check_same_run, last_checkpoint
 from m3core.train.settings import trainer_arguments
 
@@ -38,6 +43,15 @@ class Pretrained:
 
     directory: Path
     history: list[dict[str, float]]
+
+    def held_out(self) -> tuple[Measures, Measures]:
+        """The losses on held-out texts, before and after; empty if there are none."""
+        measured = [
+            {name.removeprefix("eval_"): loss for name, loss in entry.items() if name.startswith("eval_")}
+            for entry in self.history
+            if "eval_loss" in entry
+        ]
+        return (measured[0], measured[-1]) if measured else ({}, {})
 
 
 class RetroMAE:
@@ -59,13 +73,14 @@ class RetroMAE:
         texts: "datasets.IterableDataset",
         dev: "datasets.IterableDataset | None",
         *,
+        source: str,
         device: torch.device,
         dtype: torch.dtype,
         attention: str,
     ) -> None:
         """Takes what `from_pretrained` finds."""
         self.checkpoint = checkpoint
-        self._texts, self._dev = texts, dev
+        self._texts, self._dev, self._source = texts, dev, source
         self._device, self._dtype, self._attention = device, dtype, attention
         self._tokenizer = M3Tokenizer.from_directory(checkpoint.path)
         if self._tokenizer.mask_id is None:
@@ -124,7 +139,9 @@ class RetroMAE:
         checkpoint = Checkpoint.read(
             located.directory, name=located.name, revision=located.revision, default_pooling=pooling
         )
-        return cls(checkpoint, texts, held_out, device=place, dtype=kind, attention=attention)
+        return cls(
+            checkpoint, texts, held_out, source=described(dataset), device=place, dtype=kind, attention=attention
+        )
 
     def run(
         self,
@@ -134,7 +151,7 @@ class RetroMAE:
         output: str | Path = "pretrained-model",
         max_length: int | None = None,
         batch_tokens: int = 8192,
-        accumulate: int = 1,
+        tokens_at_once: int | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
@@ -155,8 +172,9 @@ class RetroMAE:
             output: a folder for the model, checkpoints to resume from, and logs (TensorBoard's, if it is installed).
             max_length: of texts in tokens; longer ones are cut into several. If it is more than the model's own, the
                 model's becomes this, and its table of positions is extended if need be; see `extend_positions`.
-            batch_tokens: how many go through the model at once, on each device.
-            accumulate: how many such batches make a step.
+            batch_tokens: how many make a step, on each device.
+            tokens_at_once: how many of them go through the model at once; `None` chooses by model and memory. Where
+                memory runs out it is halved, and the run goes on.
             learning_rate: at its highest. BGE-M3's is 7e-5.
             weight_decay: AdamW's.
             warmup: the share of steps in which the learning rate rises; then it falls in a straight line to 0.
@@ -174,6 +192,7 @@ class RetroMAE:
             InvalidInput: an argument that cannot be used; `output` has checkpoints, and `resume` is not asked for; or a
                 text that is none, named by file and line.
             InvalidModel: as `load_body`.
+            OutOfMemory: not even a single text fits.
             TrainingFailed: training diverged, or the run to resume had other arguments.
         """
         import transformers
@@ -183,6 +202,7 @@ class RetroMAE:
         for name, value in (
             ("steps", 1 if steps is None else steps),
             ("batch_tokens", batch_tokens),
+            ("tokens_at_once", 1 if tokens_at_once is None else tokens_at_once),
             ("evaluations", evaluations),
         ):
             if value < 1:
@@ -202,11 +222,10 @@ class RetroMAE:
             seed=seed,
         )
         if steps is None:
-            steps = max(1, math.ceil(cut(self._texts).count() * epochs / accumulate / launched()))
+            steps = max(1, math.ceil(cut(self._texts).count() * epochs / launched()))
         settings: dict[str, Any] = {
             **trainer_arguments(output, self._device, steps, evaluations=evaluations, show_progress=show_progress),
             "max_steps": steps,
-            "gradient_accumulation_steps": accumulate,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "warmup_steps": warmup,
@@ -214,25 +233,24 @@ class RetroMAE:
             "eval_strategy": "no" if self._dev is None else "steps",
             "eval_on_start": self._dev is not None,
             "ignore_data_skip": True,  # our batches skip by themselves, which is faster
-            "ddp_find_unused_parameters": False,
         }
         chosen = transformers.TrainingArguments(**settings | arguments)
+        stated = {
+            "texts": self._source,
+            "steps": steps,
+            "max_length": length,
+            "batch_tokens": batch_tokens,
+            "tokens_at_once": tokens_at_once,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "warmup": warmup,
+            "encoder_masked": encoder_masked,
+            "decoder_masked": decoder_masked,
+            "seed": seed,
+            "processes": chosen.world_size,
+        }
         if chosen.process_index == 0:
-            stated = {
-                "model": self.checkpoint.revision,
-                "steps": steps,
-                "max_length": length,
-                "batch_tokens": batch_tokens,
-                "accumulate": accumulate,
-                "learning_rate": learning_rate,
-                "weight_decay": weight_decay,
-                "warmup": warmup,
-                "encoder_masked": encoder_masked,
-                "decoder_masked": decoder_masked,
-                "seed": seed,
-                "processes": chosen.world_size,
-            }
-            check_same_run(output / "run.json", stated, first=last is None)
+            check_same_run(output / "run.json", {"model": checkpoint.revision, **stated}, first=last is None)
         torch.manual_seed(seed)
         model = RetroMaeModel(
             checkpoint, self._tokenizer.special_ids, self._device, attention=self._attention, dtype=self._dtype
@@ -242,12 +260,13 @@ class RetroMAE:
         done = _steps_done(last)
         batches = cut(
             self._texts,
-            skipped=done * accumulate,
+            skipped=done,
             process=chosen.process_index,
             processes=chosen.world_size,
         )
         dev = None if self._dev is None else cut(self._dev, once=True)
-        trainer = Pretrainer(model, chosen, batches=batches, dev=dev)
+        budget = TokenBudget(tokens_at_once or defaults.tokens_at_once(model.encoder))
+        trainer = Pretrainer(model, chosen, batches=batches, budget=budget, dev=dev)
         if not show_progress:
             trainer.remove_callback(transformers.PrinterCallback)
         if last is None or done < steps:
@@ -256,8 +275,11 @@ class RetroMAE:
             model.load(last)
             trainer.state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
         trainer.save_model(str(output / "model"))
+        pretrained = Pretrained(output / "model", trainer.state.log_history)
+        if trainer.is_world_process_zero():
+            write_pretraining_card(pretrained.directory, checkpoint, stated, *pretrained.held_out())
         trainer.accelerator.wait_for_everyone()
-        return Pretrained(output / "model", trainer.state.log_history)
+        return pretrained
 
     def _masker(self, encoder: float, decoder: float) -> Masker:
         if not (0 < encoder < 1 and 0 < decoder < 1):

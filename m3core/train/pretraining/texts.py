@@ -1,6 +1,6 @@
 """Texts to pre-train with, streamed from files or taken from what is in memory, and their batches."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,8 +11,7 @@ from m3core.errors import InvalidInput, MissingDependency
 from m3core.packing import IntArray
 from m3core.records import read_objects
 from m3core.tokenizer import UNCUT, M3Tokenizer, check_text
-from m3core.train.pretraining.masking import word_ids
-from m3core.train.pretraining.model import MaskedPack, Masker
+from m3core.train.pretraining.masking import MaskedPack, Masker, word_ids
 from m3core.train.records import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -58,6 +57,16 @@ def stream(source: Texts) -> "datasets.IterableDataset":
     if not files:
         raise InvalidInput(f"{source} holds no texts: nothing in it ends in {', '.join(_SUFFIXES)}")
     return datasets.IterableDataset.from_generator(_read, gen_kwargs={"files": files})
+
+
+def described(source: Texts) -> str:
+    """What a source is called in a model's card: its files' names, or how many texts there are."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if not isinstance(source, Sized):
+        return "streamed texts"
+    files: list[str] = [str(item) for item in source if isinstance(item, Path)] if isinstance(source, Sequence) else []
+    return ", ".join(files) or f"{len(source):,} texts"
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Hugging Face's Trainer for RetroMAE: batches of texts, both losses in its logs, checkpoints that are models."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from m3core.errors import TrainingFailed
-from m3core.train.losses import Losses
+from m3core.packing import TokenBudget
+from m3core.train.caching import fitting
+from m3core.train.gathering import processes, sum_gradients
+from m3core.train.pretraining.masking import MaskedPack
 from m3core.train.pretraining.model import RetroMaeModel
 from m3core.train.pretraining.texts import TextBatches
 
 
 class Pretrainer(Trainer):
-    """Trains a `RetroMaeModel`."""
+    """Trains a `RetroMaeModel`, each batch in parts that fit into memory."""
 
     def __init__(
         self,
@@ -23,39 +27,62 @@ class Pretrainer(Trainer):
         arguments: TrainingArguments,
         *,
         batches: TextBatches,
+        budget: TokenBudget,
         dev: TextBatches | None,
     ) -> None:
-        """Arguments of its parts."""
+        """Arguments of its parts; the budget halves when memory runs out."""
         super().__init__(model, arguments, eval_dataset=dev)  # asks for one, and leaves it to `evaluate`
         self._plain = model  # also where `model` is wrapped
-        self._batches, self._dev = batches, dev
+        self._batches, self._budget, self._dev = batches, budget, dev
         self._parts: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches, this process's own: Accelerate need not divide them, nor place them on a device."""
         return _loader(self._batches)
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """The loss of a batch; its parts are kept for the next log.
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Adds up the gradients of a batch over its parts, and over all processes.
+
+        Returns:
+            The loss, the mean over processes.
 
         Raises:
-            TrainingFailed: it is not finite.
+            OutOfMemory: not even a single text fits.
+            TrainingFailed: the loss is not finite.
         """
-        losses: Losses = model(**inputs)
-        if not torch.isfinite(losses.total):
+        self._plain.train()
+        parts = self._losses(inputs["masked"])
+        sum_gradients(self._plain)
+        world = processes()[1]
+        total = torch.stack(list(parts.values())).sum() / world
+        if world > 1:
+            torch.distributed.all_reduce(total)
+        if not torch.isfinite(total):
             raise TrainingFailed(
-                f"the loss is {losses.total.item()} after {self.state.global_step} steps: training diverged; lower the "
+                f"the loss is {total.item()} after {self.state.global_step} steps: training diverged; lower the "
                 "learning rate"
             )
-        for name, part in losses.parts.items():
-            self._parts[f"{name}_loss"].append(part.detach())
-        return losses.total
+        for name, part in parts.items():
+            self._parts[f"{name}_loss"].append(part)
+        return total
+
+    def _losses(self, masked: MaskedPack) -> dict[str, torch.Tensor]:
+        """Of encoder and decoder, means over a batch's tokens; makes this process's share of gradients, if any are."""
+        return fitting(partial(self._in_parts, masked), self._budget, int(masked.pack.lengths.max()))
+
+    def _in_parts(self, masked: MaskedPack, tokens: int) -> dict[str, torch.Tensor]:
+        self._plain.zero_grad()  # of an attempt that memory was too small for
+        whole, world = masked.guessed, processes()[1]
+        parts = []
+        for part in masked.parts(tokens):
+            losses = self._plain(part).parts
+            shares = {name: losses[name] * (guessed / whole[name]) for name, guessed in part.guessed.items()}
+            if torch.is_grad_enabled():
+                (torch.stack(list(shares.values())).sum() / world).backward()
+            parts.append({name: share.detach() for name, share in shares.items()})
+        return {name: torch.stack([part[name] for part in parts]).sum() for name in whole}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With the means of both losses since the log before."""
@@ -72,13 +99,12 @@ class Pretrainer(Trainer):
         tokens: defaultdict[str, int] = defaultdict(int)
         with torch.no_grad():
             for inputs in _loader(self._dev):
-                masked = inputs["masked"]
-                parts = self._plain(masked).parts
-                for name, guessed in (("encoder", masked.masked), ("decoder", masked.labels)):
-                    sums[name] += parts[name].item() * int(guessed.sum())
-                    tokens[name] += int(guessed.sum())
-        losses = {f"eval_{name}_loss": sums[name] / tokens[name] for name in sums}
-        metrics = {"eval_loss": sum(losses.values()), **losses}
+                losses = self._losses(inputs["masked"])
+                for name, guessed in inputs["masked"].guessed.items():
+                    sums[name] += losses[name].item() * guessed
+                    tokens[name] += guessed
+        means = {f"eval_{name}_loss": sums[name] / tokens[name] for name in sums}
+        metrics = {"eval_loss": sum(means.values()), **means}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tiny import save_bert
 
 from m3core import M3Encoder
 from m3core.evaluation import JudgedSet, Report, bootstrap_interval, evaluate, load_beir
@@ -82,24 +81,6 @@ def character_bert(texts: list[str], folder: Path) -> Path:
     """A random BERT of m3e's kind, mean pooling, whose vocabulary is the characters of some texts."""
     torch.manual_seed(0)
     characters = sorted({c for text in texts for c in text.lower() if not c.isspace()})
-    continued = [f"##{c}" for c in characters if c.isascii()]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *continued]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position_embeddings=256,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, mask_token="[MASK]").save_pretrained(folder)
+    save_bert(folder, [*characters, *(f"##{c}" for c in characters if c.isascii())], hidden=64)
     (folder / "m3.json").write_text('{"pooling": "mean", "normalize": false}')
     return folder

@@ -23,10 +23,7 @@ SCORED = [{"sentence1": w[0], "sentence2": w, "label": i % 5} for i, w in enumer
 
 def calm(folder: Path) -> Path:
     """A tiny model without dropout, which each process would draw for itself, and with gentle heads."""
-    save_m3(folder)
-    config = json.loads((folder / "config.json").read_text())
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config | still))
+    save_m3(folder, dropout=0.0)
     torch.save({"weight": torch.randn(1, 32) / 100, "bias": torch.full((1,), 0.3)}, folder / "sparse_linear.pt")
     return folder
 
@@ -89,13 +86,12 @@ def test_two_processes_pre_train_one_model(tmp_path: Path) -> None:
         "model": str(calm(tmp_path / "tiny")),
         "prepare": {"dataset": texts[20:], "dev": texts[:20], "device": "cpu", "dtype": "float32"},
         "steps": 12,
-        "batch_tokens": 200,
         "learning_rate": 3e-3,
         "evaluations": 3,
     }
     losses = {}
-    for processes, accumulate in ((1, 2), (2, 1)):
-        output = {"output": str(tmp_path / str(processes)), "accumulate": accumulate}
+    for processes in (1, 2):
+        output = {"output": str(tmp_path / str(processes)), "batch_tokens": 400 // processes}
         made = history(given | output, processes)
         losses[processes] = [entry["eval_loss"] for entry in made if "eval_loss" in entry]
     assert len(losses[1]) == len(losses[2]) == 4

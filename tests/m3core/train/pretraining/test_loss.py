@@ -15,8 +15,8 @@ from m3core.packing import Pack, cut
 from m3core.tokenizer import M3Tokenizer
 from m3core.train.pretraining import lm_head
 from m3core.train.pretraining import model as retromae
-from m3core.train.pretraining.masking import word_ids
-from m3core.train.pretraining.model import MaskedPack, Masker, RetroMaeModel
+from m3core.train.pretraining.masking import MaskedPack, Masker, word_ids
+from m3core.train.pretraining.model import RetroMaeModel
 
 TEXTS = [text for text in ZH_EN if text]
 

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from tiny import save_m3, unigram
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from m3core import InvalidInput, InvalidModel, M3Encoder, TrainingFailed
+from m3core import InvalidInput, InvalidModel, M3Encoder, OutOfMemory, TrainingFailed
 from m3core.checkpoint import Checkpoint
 from m3core.packing import cut
+from m3core.train.losses import Losses
+from m3core.train.pretraining.masking import MaskedPack
 from m3core.train.pretraining.model import RetroMaeModel
 from m3core.train.pretraining.retromae import Pretrained, RetroMAE
 from m3core.train.pretraining.trainer import Pretrainer
@@ -71,7 +73,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     unbroken: Pretrained, dropping_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = 0
-    whole = Pretrainer.compute_loss
+    whole = Pretrainer.training_step
 
     def breaks_off(*arguments: Any, **named: Any) -> Any:
         nonlocal passes
@@ -80,7 +82,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return whole(*arguments, **named)
 
-    monkeypatch.setattr(Pretrainer, "compute_loss", breaks_off)
+    monkeypatch.setattr(Pretrainer, "training_step", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         run(dropping_out, tmp_path)
     with pytest.raises(InvalidInput, match="resume=True"):
@@ -101,12 +103,56 @@ def test_more_pre_training_begins_where_the_last_ended(unbroken: Pretrained, tmp
     assert more.history[0]["eval_loss"] == pytest.approx(held_out_loss(unbroken), abs=1e-4)
 
 
-def test_batches_add_up_and_layers_can_be_computed_twice(dropping_out: Path, tmp_path: Path) -> None:
+def test_layers_can_be_computed_twice(dropping_out: Path, tmp_path: Path) -> None:
     plain = run(dropping_out, tmp_path / "a", steps=2)
     saving = run(dropping_out, tmp_path / "b", steps=2, gradient_checkpointing=True)
     assert held_out_loss(saving) == pytest.approx(held_out_loss(plain), abs=1e-4)
-    both = run(dropping_out, tmp_path / "c", steps=2, accumulate=3)
-    assert held_out_loss(both) != pytest.approx(held_out_loss(plain), abs=1e-4)
+
+
+def test_its_card_says_what_it_is(unbroken: Pretrained) -> None:
+    card = (unbroken.directory / "README.md").read_text("utf-8")
+    before, after = unbroken.held_out()
+    assert f"| loss | {before['loss']:.3f} | {after['loss']:.3f} |" in card
+    for said in ("pre-trained", "RetroMAE", "| texts | 150 texts |", "| steps | 20 |", "FineTuner"):
+        assert said in card
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model without dropout."""
+    return save_m3(tmp_path_factory.mktemp("calm"), dropout=0.0)
+
+
+def test_a_batch_in_parts_is_the_same_batch(calm: Path, tmp_path: Path) -> None:
+    whole, parts = (
+        run(calm, tmp_path / str(tokens), steps=3, optim="sgd", tokens_at_once=tokens) for tokens in (400, 50)
+    )
+    assert [entry["loss"] for entry in parts.history if "loss" in entry] == pytest.approx(
+        [entry["loss"] for entry in whole.history if "loss" in entry], abs=1e-5
+    )
+    assert held_out_loss(parts) == pytest.approx(held_out_loss(whole), abs=1e-5)
+
+
+def test_it_goes_on_in_smaller_parts_where_memory_runs_out(
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(calm, tmp_path / "a", steps=2)
+    whole = RetroMaeModel.forward
+    sizes = []
+
+    def small(model: RetroMaeModel, masked: MaskedPack) -> Losses:
+        sizes.append(len(masked.pack.token_ids))
+        losses = whole(model, masked)
+        if sizes[-1] > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    monkeypatch.setattr(RetroMaeModel, "forward", small)
+    made = run(calm, tmp_path / "b", steps=2)
+    assert sum(size > 100 for size in sizes) < 10  # it does not try again each time
+    assert held_out_loss(made) == pytest.approx(held_out_loss(expected), abs=1e-4)
+    with pytest.raises(OutOfMemory, match="lower max_length"):
+        RetroMAE.from_pretrained(calm, dataset=["one of the " * 60], device="cpu").run(output=tmp_path / "c", steps=1)
 
 
 def test_a_finished_run_is_not_gone_on_with(dropping_out: Path, tmp_path: Path) -> None:
@@ -171,7 +217,7 @@ def test_bad_arguments_are_named(m3_dir: Path, tmp_path: Path) -> None:
     retro = RetroMAE.from_pretrained(m3_dir, dataset=TEXTS)
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         retro.run(output=tmp_path, steps=1, encoder_masked=1.5)
-    for name in ("steps", "batch_tokens", "evaluations"):
+    for name in ("steps", "batch_tokens", "tokens_at_once", "evaluations"):
         with pytest.raises(InvalidInput, match=f"{name} must be 1 or more"):
             retro.run(output=tmp_path, **{name: 0})
     save_m3(tmp_path / "m3")

@@ -12,7 +12,7 @@ import pytest
 from m3core import InvalidInput
 from m3core.packing import cut
 from m3core.tokenizer import M3Tokenizer
-from m3core.train.pretraining.model import Masker
+from m3core.train.pretraining.masking import Masker
 from m3core.train.pretraining.texts import TextBatches, stream
 
 TEXTS = ["the one", "中国人", "me of it", "", "one, two"]
