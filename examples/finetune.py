@@ -19,7 +19,7 @@ TEXTS = dict(zip(DEBATE.corpus.ids, DEBATE.corpus.texts, strict=True))
 def main() -> None:
     """Trains, measures, and retrieves before and after."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--epochs", type=float, default=10)
     parser.add_argument("--plot", type=Path, help="an image file")
     arguments = parser.parse_args()
     trained, held_out = (range(start, len(DEBATE.queries.ids), 2) for start in (0, 1))

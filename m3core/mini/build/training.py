@@ -11,6 +11,7 @@ import numpy as np
 from m3core.encoder import M3Encoder
 from m3core.evaluation import evaluate
 from m3core.mini.build.texts import Pair
+from m3core.output import Mode
 from m3core.scoring import Weights
 from m3core.train import FineTuner
 from m3core.train.measuring import judged_by
@@ -30,9 +31,9 @@ Datasets = dict[str, list[dict[str, Any]]]
 def train(body: Path, pairs: Sequence[Pair], sentences: Sequence[Pair], output: Path) -> Path:
     """Trains, in three runs.
 
-    First the projection of dense vectors alone, so that the body need not bend for what a projection can do (linear
-    probing before fine-tuning, arXiv 2202.10054). Then all but the matrices, for dense vectors and multi-vectors.
-    Then lexical weights on what the body became; they say nothing of a passage in another language, so this run has
+    First the projection of dense vectors and the multi-vector head alone, so that the body need not bend for what these
+    can do (linear probing before fine-tuning, arXiv 2202.10054). Then all but the matrices, for the same two. Then
+    lexical weights on what the body became; they say nothing of a passage in another language, so this run has
     monolingual pairs only, and changes nothing else.
 
     Args:
@@ -47,18 +48,19 @@ def train(body: Path, pairs: Sequence[Pair], sentences: Sequence[Pair], output: 
     kinds = _datasets(pairs) | {f"{kind} sentences": rows for kind, rows in _datasets(sentences).items()}
     kinds = {kind: rows[:_MOST] for kind, rows in kinds.items()}
     kinds["zh again"] = kinds["zh"]  # there are three times as many that cross languages
-    mixed = [row for rows in kinds.values() for row in rows]
-    probe = _tuner(body, {"all": mixed}, modes=["dense"], projection=True, freeze="backbone")
-    probed = probe.run(
-        output=output / "probe", epochs=1, batch_size=512, head_learning_rate=2e-3, anchor=0.03, **_ALWAYS
+    both: tuple[Mode, ...] = ("dense", "multivector")
+    mixed = {"all": [row for rows in kinds.values() for row in rows]}
+    heads = _tuner(body, mixed, modes=both, projection=True, freeze="backbone")
+    probed = heads.run(
+        output=output / "heads", epochs=1, batch_size=256, head_learning_rate=2e-3, anchor=0.03, **_ALWAYS
     )
-    both = _tuner(probed.directory, kinds, modes=["dense", "multivector"], freeze="matrices")
-    tuned = both.run(
-        output=output / "both",
-        epochs=0.6,
+    small = _tuner(probed.directory, kinds, modes=both, freeze="matrices")
+    tuned = small.run(
+        output=output / "small",
+        epochs=0.5,
         batch_size=96,
         learning_rate=1e-3,
-        head_learning_rate=1e-3,
+        head_learning_rate=3e-4,
         anchor=0.03,
         **_ALWAYS,
     )

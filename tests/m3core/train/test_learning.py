@@ -50,7 +50,7 @@ def test_the_bundled_model_learns_from_half_of_the_queries(judged: JudgedSet, tm
     ]
     before = measured("m3-mini", held_out)
     tuner = FineTuner.from_pretrained("m3-mini", dataset=trained, dev=False, show_progress=False)
-    tuned = tuner.run(output=tmp_path, epochs=5, batch_size=44, show_progress=False)
+    tuned = tuner.run(output=tmp_path, epochs=10, batch_size=44, show_progress=False)
     after = measured(tuned.directory, held_out)
     for system in ("multivector", "hybrid"):
         assert gain(before, after, system)[0] > 0.01
