@@ -118,7 +118,7 @@ def test_int8_is_close_to_float32(
     for one, other in (passages, queries):
         cosines = (one.dense * other.dense).sum(1)
         assert cosines.mean() >= 0.9995
-        assert (cosines < 0.999).sum() <= 1  # the model itself is unsteady about a very few short texts, in bfloat16 too
+        assert (cosines < 0.999).sum() <= 1  # the model is unsteady about very few short texts, in bfloat16 too
     for mode in MODES:
         weights = tuple(float(m == mode) for m in MODES)
         expected, made = (q.score(p, weights=weights) for q, p in zip(queries, passages, strict=True))
