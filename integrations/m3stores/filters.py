@@ -147,7 +147,8 @@ def _condition(key: tuple[str, ...], operator: str, operand: object) -> Expressi
         case "$in" | "$nin":
             if isinstance(operand, str) or not isinstance(operand, Sequence):
                 raise InvalidInput(f"{operator} of {name!r} takes a list, not {operand!r}")
-            among = Equals(key, tuple(_scalar(name, operator, item) for item in operand))
+            values = (_scalar(name, operator, item) for item in operand)
+            among = Equals(key, tuple({(type(value), value): value for value in values}.values()))  # each but once
             return among if operator == "$in" else Not(among)
         case "$exists":
             if not isinstance(operand, bool):

@@ -8,7 +8,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from llama_index.vector_stores.m3 import M3VectorStore
 from m3core import DBSF, RRF, CollectionMismatch, InvalidInput, UnsupportedMode, WeightedSum
 
-QUERY = "Paris 法国"
+QUERY = "Paris 亮着灯 水果"
 ALL = 8
 WEIGHTS = (1.0, 0.1, 0.5)  # of m3-mini
 

@@ -11,7 +11,7 @@ pytest.importorskip("qdrant_edge")
 
 from counting import counted_ticks
 from filtering import filters, metadatas
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from qdrant_client import models as m
 from qdrant_standin.serving import Serving
@@ -195,6 +195,7 @@ def test_an_old_server_cannot_add_modes(server: Serving) -> None:
 
 
 @given(kept=st.lists(metadatas, min_size=1, max_size=6), wanted=filters)
+@example(kept=[{"a": "x"}, {"a": 1}], wanted={"a": {"$in": ["x", "x", 1, True]}})
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_filters_mean_the_same_as_embedded(both: tuple[QdrantStore, QdrantStore], kept: list, wanted: dict) -> None:
     found = []
