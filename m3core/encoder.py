@@ -356,6 +356,13 @@ class M3Encoder:
         """
         return [len(ids) for ids in self._model.tokenizer.tokenize(check_texts(texts), UNCUT).token_ids]
 
+    def tokenizer_definition(self) -> str:
+        """The tokenizer as Hugging Face's `tokenizer.json` has it, for programs that count with it, such as splitters.
+
+        It cuts and pads nothing.
+        """
+        return self._model.tokenizer.definition()
+
     def token_weights(self, text: str) -> list[TokenWeight]:
         """The tokens of a text as from `tokenize`, each with its lexical weight; one forward pass.
 

@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,56 @@ def read_objects(path: Path, *, longest: int | None = None) -> Iterator[tuple[st
     Raises:
         InvalidInput: no such file, or a line that is too long or holds no JSON object, named by file and line.
     """
+    for number, found in try_objects(path, longest=longest):
+        if isinstance(found, InvalidInput):
+            raise found
+        yield f"{path}:{number}", found
+
+
+def try_objects(path: Path, *, longest: int | None = None) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
+    """What `read_objects` gives and what it raises, in their order, each with the number of its line.
+
+    It goes on behind a bad line. Where the file cannot be read on, the error is the last.
+
+    Args:
+        path: of the file.
+        longest: as of `read_objects`.
+    """
     if not path.is_file():
-        raise InvalidInput(f"there is no file {path}")
+        yield 0, InvalidInput(f"there is no file {path}")
+        return
+    number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            lines = iter(file.readline if longest is None else lambda: file.readline(longest + 1), b"")
-            for number, line in enumerate(lines, start=1):
-                if longest is not None and len(line) > longest:
-                    raise InvalidInput(f"{path}:{number}: longer than {longest:,} bytes; is a line break missing?")
-                if line.strip():
-                    yield f"{path}:{number}", _object(line, f"{path}:{number}")
+            for number, line in enumerate(_lines(file, longest), start=1):
+                if line is None:
+                    where = f"{path}:{number}"
+                    yield number, InvalidInput(f"{where}: longer than {longest:,} bytes; is a line break missing?")
+                elif line.strip():
+                    yield number, _object(line, f"{path}:{number}")
     except (EOFError, OSError, zlib.error) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
+        yield number, InvalidInput(f"{path} cannot be read: {error}")
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
+def _lines(file: BufferedIOBase, longest: int | None) -> Iterator[bytes | None]:
+    """The lines of a file; `None` in place of one that is too long, which is not held in memory."""
+    limit = -1 if longest is None else longest + 1
+    while line := file.readline(limit):
+        if longest is None or len(line) <= longest:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(limit)
+        yield None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any] | InvalidInput:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:  # malformed JSON, or bytes that are not UTF-8
-        raise InvalidInput(f"{where}: not JSON ({error})") from error
+        return InvalidInput(f"{where}: not JSON ({error})")
     if not isinstance(record, dict):
-        raise InvalidInput(f"{where}: expected a JSON object, not {type(record).__name__}")
+        return InvalidInput(f"{where}: expected a JSON object, not {type(record).__name__}")
     return record
 
 

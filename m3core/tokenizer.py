@@ -179,6 +179,10 @@ class M3Tokenizer:
         """How many tokens it has."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    def definition(self) -> str:
+        """What a `tokenizer.json` holds, for other programs."""
+        return str(self._tokenizer.to_str())
+
     def check_fits(self, vocabulary: int) -> None:
         """Raises `InvalidModel` if there are more token ids than the model has embeddings for."""
         size = self.size

@@ -1,5 +1,6 @@
-"""`m3 index`: a corpus into a collection."""
+"""`m3 index`: a source of any size into a collection."""
 
+import json
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -20,17 +21,35 @@ from m3cli.options import (
     load,
     open_store,
 )
-from m3core import InvalidInput, Mode
-from m3core.records import read_records
-from m3stores import TextIndex
+from m3core import Mode
+from m3stores import pipeline
+from m3stores.pipeline.sources import files_of
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="A folder with corpus.jsonl: {_id, text, title?, metadata?} a line.")],
+    source: Annotated[
+        Path, typer.Argument(help="A file or a folder: JSON lines, Parquet, CSV, plain text, Markdown; or BEIR's.")
+    ],
     store: Annotated[str, typer.Option(help="Where to: qdrant: or chroma:, and a directory or a server's url.")],
     collection: CollectionOption = DEFAULT_COLLECTION,
     model: ModelOption = DEFAULT_MODEL,
     modes: Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model has.")] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="Of a passage at most. Default: 512; records are whole if the model can read them."),
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Of passages, in tokens. Default: an eighth of them.")] = None,
+    text_column: Annotated[str, typer.Option(help="Of a table.")] = "text",
+    id_column: Annotated[
+        str | None, typer.Option(help="Of a table. Default: _id or id, or else file and line.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of texts and CSV, such as gb18030.")] = "utf-8-sig",
+    sync: Annotated[bool, typer.Option("--sync", help="Remove what is not in the source.")] = False,
+    rejects: Annotated[
+        Path, typer.Option(help="A file for what cannot be used, with reasons; written if there is any.")
+    ] = Path("rejects.jsonl"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything was rejected.")] = False,
+    report: Annotated[Path | None, typer.Option(help="A JSON file for what was done.")] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_length: MaxLengthOption = None,
@@ -38,14 +57,40 @@ def index(
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
 ) -> None:
-    """Encode the passages of a folder and keep them in a store. Run again, it replaces those with the same _id."""
-    corpus = folder / "corpus.jsonl"
-    total = sum(1 for _ in read_records(corpus))  # finds a bad line before the model loads
-    if not total:
-        raise InvalidInput(f"{corpus} is empty")
+    """Split, encode and store a source. Run again, it goes on where it stopped, and takes what is new or changed."""
+    files_of(source)  # before the model loads
     wanted = cast("list[Mode] | None", [m.strip() for m in modes.split(",")] if modes else None)
     with open_store(store, collection) as target:
-        text_index = TextIndex(load(model, device, dtype, max_length, endpoint, revision, mcls), target)
-        text_index.add(read_records(corpus), modes=wanted, total=total, show_progress=Console(stderr=True).is_terminal)
+        summary = pipeline.index(
+            source,
+            load(model, device, dtype, max_length, endpoint, revision, mcls),
+            target,
+            modes=wanted,
+            text_column=text_column,
+            id_column=id_column,
+            encoding=encoding,
+            tokens=tokens,
+            overlap=overlap,
+            sync=sync,
+            rejects=rejects,
+            show_progress=Console(stderr=True).is_terminal,
+        )
         held = f"{target.count()} in collection {collection!r} ({', '.join(target.modes)})"
-    Console().print(f"{total} passages → {store}; {held}", markup=False, highlight=False, soft_wrap=True)
+    if report is not None:
+        report.write_text(json.dumps(summary.report(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    say(
+        f"{summary.documents} documents, {summary.passages} passages → {store}: {summary.encoded} encoded "
+        f"({summary.rate:.1f}/s), {summary.unchanged} unchanged, {summary.removed} removed"
+    )
+    for reject in summary.rejects:
+        say(f"rejected: {reject.reason}")
+    if summary.rejected:
+        say(f"{summary.rejected} rejected, listed in {rejects}" + ("; nothing was removed for --sync" if sync else ""))
+    say(held)
+    if strict and summary.rejected:
+        raise typer.Exit(1)

@@ -51,6 +51,14 @@ class Operations:
             await self.engine.write(records, output, hashes)
         return [record.id for record in records]
 
+    async def changed(self, records: Sequence[Record]) -> list[Record]:
+        records = checked_records(list(records))
+        self.engine.check(records)
+        if not records or await self.engine.schema() is None:
+            return records
+        held = await self.engine.hashes([record.id for record in records])
+        return [record for record in records if not held.get(record.id, "").startswith(text_hash(record))]
+
     def check_ours(self, schema: Schema) -> None:
         """Refuses to change a collection of another program that was not to be adopted."""
         if schema.foreign and not self._adopt:
@@ -159,12 +167,17 @@ def legs(modes: Sequence[Mode] | None, schema: Schema | None) -> tuple[Mode, ...
 
 
 def content_hash(record: Record, output: M3Output, row: int) -> str:
-    """Of all that a record is stored with: text, metadata and representations, bit by bit."""
-    content = json.dumps([record.text, record.metadata], ensure_ascii=False, sort_keys=True)
-    digest = hashlib.blake2b(content.encode(), digest_size=16)
+    """Of all that a record is stored with: behind its `text_hash` that of its representations, bit by bit."""
+    digest = hashlib.blake2b(digest_size=12)
     for mode in output.modes:
         digest.update(mode.encode())
         values = getattr(output, mode)[row]
         for array in (values.indices, values.values) if mode == "sparse" else (values,):
             digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return text_hash(record) + digest.hexdigest()
+
+
+def text_hash(record: Record) -> str:
+    """Of a record's text and metadata."""
+    content = json.dumps([record.text, record.metadata], ensure_ascii=False, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()

@@ -83,6 +83,17 @@ class HybridStore(AsyncTwins):
         """
         return finished(self._operations.upsert(records, output))
 
+    def changed(self, records: Sequence[Record]) -> list[Record]:
+        """Those of some records that are not there yet with the same text and metadata, and so need be encoded.
+
+        Args:
+            records: with distinct ids.
+
+        Raises:
+            InvalidInput: a record that cannot be stored, named.
+        """
+        return finished(self._operations.changed(records))
+
     def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         """Removes records by id or by filter. Ids that are not there do not matter.
 

@@ -101,7 +101,7 @@ class TextIndex:
             modes=modes if modes is not None else kept or None,
             show_progress=show_progress,
             total=len(records) if total is None and isinstance(records, Sized) else total,
-            window=self._window(modes or kept or self.encoder.modes),
+            window=self.window(modes or kept or self.encoder.modes),
         )
         for output in outputs:
             yield [waiting.popleft() for _ in range(len(output))], output
@@ -122,7 +122,7 @@ class TextIndex:
                 return
         raise InvalidInput("there must be as many texts as records")
 
-    def _window(self, modes: Sequence[Mode]) -> int:
+    def window(self, modes: Sequence[Mode]) -> int:
         """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""
         width = self.encoder.fingerprint.multivector_dim
         return _WINDOW if width is None or "multivector" not in modes else max(64, min(_WINDOW, _ROWS // width))

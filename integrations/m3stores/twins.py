@@ -42,6 +42,11 @@ class AsyncTwins(ABC):
         written: list[str] = await self._async("upsert", records, output)
         return written
 
+    async def achanged(self, records: Sequence[Record]) -> list[Record]:
+        """`changed`, async."""
+        changed: list[Record] = await self._async("changed", records)
+        return changed
+
     async def adelete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         """`delete`, async."""
         await self._async("delete", ids, filter=filter)

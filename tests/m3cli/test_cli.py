@@ -10,7 +10,7 @@ from tiny import save_m3e
 from typer.testing import CliRunner
 
 from m3cli.app import app
-from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Error, TruncationWarning
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Error
 
 MINI = ["--model", "m3-mini"]
 
@@ -65,13 +65,32 @@ def scores(out: str) -> list[float]:
 def test_index_then_search_finds_what_search_in_memory_finds(folder: Path, tmp_path: Path) -> None:
     store = f"qdrant:{tmp_path / 'index'}"
     out = m3("index", folder, "--store", store, *MINI)
-    assert f"24 passages → {store}; 24 in collection 'documents' (dense, sparse, multivector)" in out
+    assert f"24 documents, 24 passages → {store}: 24 encoded" in out
+    assert "24 in collection 'documents' (dense, sparse, multivector)" in out
     queries = ["边屿县2021年有几名专任物理教师？", "Who pays for congestion?"]
     found = m3("search", *queries, "--store", store)  # with the model that made it
     in_memory = m3("search", folder, *queries, *MINI)
     assert words(found) == words(in_memory)
     assert scores(found) == pytest.approx(scores(in_memory), abs=1.01e-3)  # a collection holds float16
-    assert "24 in collection" in m3("index", folder, "--store", store, *MINI)
+    assert "0 encoded (0.0/s), 24 unchanged" in m3("index", folder, "--store", store, *MINI)
+
+
+@pytest.mark.filterwarnings("ignore::m3core.errors.M3Warning")
+def test_an_index_of_a_folder_of_texts(tmp_path: Path, m3_dir: Path) -> None:
+    docs, report, rejects = tmp_path / "docs", tmp_path / "report.json", tmp_path / "rejects.jsonl"
+    docs.mkdir()
+    (docs / "a.md").write_text("# the one\n\n" + "中国人说的是大的。" * 40, "utf-8")
+    (docs / "b.txt").write_bytes("你好".encode("gb18030"))
+    command = ["index", docs, "--store", f"qdrant:{tmp_path / 'index'}", "--model", m3_dir, "--tokens", "64"]
+    command += ["--rejects", rejects, "--report", report]
+    assert "1 rejected" in m3(*command)
+    made = json.loads(report.read_text("utf-8"))
+    assert (made["documents"], made["rejected"]) == (1, 1)
+    assert made["encoded"] == made["passages"] > 3
+    assert CliRunner().invoke(app, [str(a) for a in (*command, "--strict")]).exit_code == 1
+    assert json.loads(rejects.read_text("utf-8"))["where"] == "docs/b.txt"
+    (docs / "b.txt").write_text("the one", "utf-8")
+    assert "1 encoded" in m3(*command, "--strict")
 
 
 def test_an_index_in_chroma(folder: Path, tmp_path: Path) -> None:
@@ -91,9 +110,14 @@ def test_an_index_of_some_modes_in_a_collection_of_its_own(folder: Path, tmp_pat
 
 def test_search_uses_the_settings_that_the_index_was_made_with(folder: Path, tmp_path: Path) -> None:
     store = ["--store", f"qdrant:{tmp_path / 'index'}"]
-    with pytest.warns(TruncationWarning):
-        m3("index", folder, *store, "--modes", "dense", "--max-length", "32", *MINI)
+    m3("index", folder, *store, "--modes", "dense", "--max-length", "256", *MINI)  # which no passage has
     assert "24 passages, m3-mini" in m3("search", "教师", *store)
+
+
+def test_what_the_model_cannot_read_whole_is_split(folder: Path, tmp_path: Path) -> None:
+    store = ["--store", f"qdrant:{tmp_path / 'index'}"]
+    said = m3("index", folder, *store, "--modes", "dense", "--max-length", "32", *MINI)
+    assert int(re.search(r"24 documents, (\d+) passages", said)[1]) > 48
 
 
 @pytest.mark.filterwarnings("ignore::m3core.errors.M3Warning")
@@ -112,7 +136,7 @@ def test_an_index_with_cls_tokens_within_texts(folder: Path, tmp_path: Path, m3_
         (["search", "x", "--store", "qdrant:empty"], "there is no collection 'documents' in qdrant:empty"),
         (["search", "x", "--store", "milvus:x"], "a store is qdrant: or chroma:"),
         (["search", "folder"], "takes a folder and at least one query"),
-        (["index", "nowhere", "--store", "qdrant:index"], "there is no file"),
+        (["index", "nowhere", "--store", "qdrant:index"], "there is no file or folder"),
         (["index", "empty", "--store", "qdrant:index"], "is empty"),
     ],
 )

@@ -1,0 +1,86 @@
+"""Passages of documents: split where sentences, paragraphs and sections end, in any language."""
+
+from typing import Any
+
+from m3core import InvalidInput, M3Encoder, MissingDependency, Record
+from m3stores.pipeline.documents import Document
+
+PASSAGE = "passage"
+"""The metadata that counts the passages of a document."""
+
+_USUAL, _OVERLAP = 512, 1 / 8
+_FEW = 4  # no character becomes more tokens, so that shorter texts need not be counted
+
+
+class Chunker:
+    """Splits documents by the tokens of a model's own tokenizer.
+
+    Texts end where the Unicode standard ends sentences, words and characters, whichever fits, so also at `。` and `！`;
+    Markdown at headings and paragraphs first. The splitter is the package semantic-text-splitter.
+
+    Attributes:
+        tokens: of a passage at most, special ones included.
+        overlap: of them at most that the passage before had too.
+    """
+
+    def __init__(self, encoder: M3Encoder, tokens: int | None = None, overlap: int | None = None) -> None:
+        """Makes the splitters.
+
+        Args:
+            encoder: whose tokenizer counts.
+            tokens: `None` is 512, or what the model reads if that is less; a record of a table, which is a passage
+                already, is then split only where the model cannot read it whole.
+            overlap: `None` is an eighth of `tokens`.
+
+        Raises:
+            InvalidInput: fewer than 8 or more than the model reads, or an overlap that is no less.
+            MissingDependency: semantic-text-splitter is not installed.
+        """
+        try:
+            from semantic_text_splitter import MarkdownSplitter, TextSplitter
+        except ImportError as error:
+            raise MissingDependency(
+                "splitting texts needs semantic-text-splitter: pip install 'm3-retrieval[qdrant]' or [chroma]"
+            ) from error
+        most = encoder.max_length
+        self.tokens = min(_USUAL, most) if tokens is None else tokens
+        if not 8 <= self.tokens <= most:
+            raise InvalidInput(f"a passage has from 8 to {most} tokens, as many as the model reads, not {tokens!r}")
+        self.overlap = int(self.tokens * _OVERLAP) if overlap is None else overlap
+        if not 0 <= self.overlap < self.tokens - 2:
+            raise InvalidInput(f"the overlap is less than the {self.tokens} tokens of a passage, not {overlap!r}")
+        self._longest = most if tokens is None else tokens
+        definition = encoder.tokenizer_definition()
+
+        def splitter(kind: Any, room: int) -> Any:
+            return kind.from_huggingface_tokenizer_str(definition, room - 2, min(self.overlap, room - 3))
+
+        self._splitters = {
+            "record": splitter(TextSplitter, self._longest),
+            "text": splitter(TextSplitter, self.tokens),
+            "markdown": splitter(MarkdownSplitter, self.tokens),
+        }
+
+    def __call__(self, document: Document) -> list[Record]:
+        """The passages of a document; none of an empty one.
+
+        The first has the document's id, the others `ID#passage1` and so on. Where there are several, or a text might
+        have, `passage` in the metadata counts them from 0.
+        """
+        if not document.text.strip():
+            return []
+        whole = document.kind == "record"
+        if whole and len(document.text) * _FEW <= self._longest:
+            texts = [document.text]
+        else:
+            texts = self._splitters[document.kind].chunks(document.text)
+        if whole and len(texts) <= 1:
+            return [Record(document.id, document.text, document.metadata)]
+        return [
+            Record(passage_id(document.id, n), text, {**document.metadata, PASSAGE: n}) for n, text in enumerate(texts)
+        ]
+
+
+def passage_id(document: str, number: int) -> str:
+    """The id of a document's passage, counted from 0."""
+    return f"{document}#passage{number}" if number else document

@@ -1,0 +1,230 @@
+"""A source in a collection is what the source is, whatever was there before."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Record
+from m3stores import HybridStore, QdrantStore
+from m3stores.pipeline import Summary, index
+
+Put = Callable[..., Summary]
+SENTENCES = ["the meaning of the one", "中国人说的是大的", "me of it, me", "是不是来了？", "one, two! 3 4 5 到"]
+
+
+@pytest.fixture
+def texts(tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was encoded."""
+    encoded: list[str] = []
+    encode = M3Encoder.encode_documents
+
+    def noting(encoder: M3Encoder, texts: Any, **options: Any) -> M3Output:
+        encoded.extend(texts)
+        return encode(encoder, texts, **options)
+
+    monkeypatch.setattr(M3Encoder, "encode_documents", noting)
+    return encoded
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A long text, a short Markdown file, and three records."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "long.txt").write_text("\n\n".join(SENTENCES * 4), "utf-8")
+    (folder / "short.md").write_text("# the one\n\nof me\n", "utf-8")
+    write(folder, ["one", "two", "three"])
+    return folder
+
+
+def write(folder: Path, texts: list[str]) -> None:
+    lines = [json.dumps({"_id": f"r{i}", "text": text, "year": 2000 + i}) for i, text in enumerate(texts)]
+    (folder / "records.jsonl").write_text("\n".join(lines), "utf-8")
+
+
+def put(source: Any, encoder: M3Encoder, store: HybridStore, **options: Any) -> Summary:
+    return index(source, encoder, store, **{"tokens": 24, "overlap": 0} | options)
+
+
+def held(store: HybridStore) -> dict[str, Record]:
+    records = [record for page in store.scroll() for record in page.records]
+    assert len(records) == len({record.id for record in records}) == store.count()
+    return {record.id: record for record in records}
+
+
+def test_all_passages_are_there_with_their_vectors(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    summary = put(folder, tiny_m3, fresh)
+    found = held(fresh)
+    assert (summary.documents, summary.passages, summary.encoded) == (5, len(found), len(found))
+    assert found["r1"] == Record("r1", "two", {"year": 2001})
+    passages = [record for name, record in found.items() if name.startswith("docs/long.txt")]
+    passages.sort(key=lambda record: record.metadata["passage"])
+    assert len(passages) > 3
+    assert "".join("".join(p.text.split()) for p in passages) == "".join("".join(SENTENCES * 4).split())
+    assert {record.metadata["source"] for record in passages} == {"docs/long.txt"}
+    output = tiny_m3.encode_documents(["two"])
+    assert fresh.vectors(["r1"], "dense")["r1"] == pytest.approx(output.dense[0], abs=1e-3)
+    (hits,) = fresh.search(tiny_m3.encode_queries(["two"]), k=1)
+    assert hits[0].id == "r1"
+
+
+def test_what_is_unchanged_is_not_encoded_again(
+    folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, texts: list[str]
+) -> None:
+    first = put(folder, tiny_m3, fresh)
+    before = held(fresh)
+    texts.clear()
+    again = put(folder, tiny_m3, fresh)
+    assert (again.encoded, again.unchanged, again.removed, texts) == (0, first.passages, 0, [])
+    write(folder, ["one", "another", "three", "four"])
+    assert put(folder, tiny_m3, fresh).encoded == 2
+    assert sorted(texts) == ["another", "four"]
+    assert held(fresh) == before | {
+        "r1": Record("r1", "another", {"year": 2001}),
+        "r3": Record("r3", "four", {"year": 2003}),
+    }
+
+
+def test_new_metadata_counts_as_a_change(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    put([{"id": "a", "text": "one", "year": 1}], tiny_m3, fresh)
+    assert put([{"id": "a", "text": "one", "year": 2}], tiny_m3, fresh).encoded == 1
+    assert fresh.get(["a"]) == [Record("a", "one", {"year": 2})]
+
+
+def test_a_shorter_text_leaves_no_passages_behind(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    before = put(folder, tiny_m3, fresh)
+    (folder / "long.txt").write_text(SENTENCES[0], "utf-8")
+    after = put(folder, tiny_m3, fresh)
+    names = [name for name in held(fresh) if name.startswith("docs/long.txt")]
+    assert names == ["docs/long.txt"]
+    assert after.removed == before.passages - after.passages > 2
+    (folder / "long.txt").write_text("", "utf-8")
+    assert put(folder, tiny_m3, fresh).removed == 1
+    assert not [name for name in held(fresh) if name.startswith("docs/long.txt")]
+
+
+def test_a_record_that_is_named_as_a_passage_is_not_taken_for_one(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    records = [{"id": "a", "text": "one"}, {"id": "a#passage1", "text": "two"}]
+    for _ in range(2):
+        assert put(records, tiny_m3, fresh).removed == 0
+        assert held(fresh).keys() == {"a", "a#passage1"}
+
+
+def test_sync_removes_what_is_gone(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, tmp_path: Path) -> None:
+    put(folder, tiny_m3, fresh)
+    put([{"id": "other", "text": "of me"}], tiny_m3, fresh)
+    (folder / "long.txt").unlink()
+    write(folder, ["one", "two"])
+    assert put(folder, tiny_m3, fresh).removed == 0
+    (folder / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    assert put(folder, tiny_m3, fresh, sync=True).removed == 0
+    (folder / "bad.txt").unlink()
+    before = fresh.count()
+    assert put(folder, tiny_m3, fresh, sync=True).removed == before - 3
+    assert held(fresh).keys() == {"r0", "r1", "docs/short.md"}
+
+
+def test_rejects_are_listed_and_the_rest_is_there(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    (folder / "bad.txt").write_bytes("你好".encode("gb18030"))
+    records = (folder / "records.jsonl").read_text("utf-8")
+    (folder / "records.jsonl").write_text('{"_id": "r0", "text": "\\ud800"}\n{"_id": 1}\n' + records + "\n[", "utf-8")
+    file = folder.parent / "rejects.jsonl"
+    summary = put(folder, tiny_m3, fresh, rejects=file)
+    rejects = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [reject["where"] for reject in rejects] == [
+        "docs/bad.txt", "docs/records.jsonl:1", "docs/records.jsonl:2", "docs/records.jsonl:3", "docs/records.jsonl:6",
+    ]  # fmt: skip
+    assert "surrogate" in rejects[1]["reason"]
+    assert "ids must be distinct" in rejects[3]["reason"]
+    assert summary.rejected == len(rejects) == len(summary.rejects)
+    assert summary.report()["rejects"][0] == rejects[0]
+    assert {"r1", "r2", "docs/short.md"} <= held(fresh).keys()
+
+
+def test_nothing_rejected_writes_no_file(folder: Path, tiny_m3: M3Encoder, tmp_path: Path) -> None:
+    with QdrantStore("test") as store:
+        put(folder, tiny_m3, store, rejects=tmp_path / "rejects.jsonl")
+    assert not (tmp_path / "rejects.jsonl").exists()
+
+
+def test_a_record_that_this_store_cannot_keep_is_rejected_alone(tiny_m3: M3Encoder) -> None:
+    records = [{"id": str(i), "text": "one", "x": object() if i == 3 else i} for i in range(6)]
+    with QdrantStore("test") as store:
+        summary = put(records, tiny_m3, store)
+        assert held(store).keys() == {"0", "1", "2", "4", "5"}
+    assert "record '3'" in summary.rejects[0].reason
+
+
+def test_modes_are_those_of_the_collection(tiny_m3: M3Encoder) -> None:
+    with QdrantStore("test") as store:
+        put([{"text": "one"}], tiny_m3, store, modes=["dense"])
+        put([{"text": "one"}, {"text": "two"}], tiny_m3, store)
+        assert store.modes == ("dense",)
+        with pytest.raises(CollectionMismatch, match="keeps dense"):
+            put([{"text": "one"}], tiny_m3, store, modes=["dense", "sparse"])
+
+
+def test_what_fails_under_way_is_raised_and_gone_on_with(
+    tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a full disk."""
+    records = [{"text": f"the one {i}"} for i in range(100)]
+    upsert, calls = QdrantStore.upsert, iter(range(100))
+
+    def fails(store: QdrantStore, *arguments: Any) -> list[str]:
+        if next(calls) == 4:
+            raise OSError(28, "No space left on device")
+        return upsert(store, *arguments)
+
+    with QdrantStore("test", path=tmp_path) as store:
+        monkeypatch.setattr(QdrantStore, "upsert", fails)
+        with pytest.raises(OSError, match="No space left"):
+            put(records, tiny_m3, store, batch_size=30)
+        assert 40 <= store.count() < 100
+        summary = put(records, tiny_m3, store, batch_size=30)
+        assert store.count() == 100
+        assert summary.encoded == 100 - summary.unchanged <= 60
+
+
+def test_no_more_is_on_its_way_than_was_asked_for(tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded, stored, most = 0, 0, 0
+    encode, upsert = M3Encoder.encode_documents, QdrantStore.upsert
+
+    def counting(encoder: M3Encoder, texts: list[str], **options: Any) -> M3Output:
+        nonlocal encoded, most
+        encoded += len(texts)
+        most = max(most, encoded - stored)
+        return encode(encoder, texts, **options)
+
+    def keeping(store: QdrantStore, records: list[Record], output: M3Output) -> list[str]:
+        nonlocal stored
+        done = upsert(store, records, output)
+        stored += len(done)
+        return done
+
+    monkeypatch.setattr(M3Encoder, "encode_documents", counting)
+    monkeypatch.setattr(QdrantStore, "upsert", keeping)
+    with QdrantStore("test") as store:
+        put(({"text": f"the one {i}"} for i in range(500)), tiny_m3, store, batch_size=30)
+    assert stored == 500
+    assert most <= 30
+
+
+def test_bad_arguments_are_named(tiny_m3: M3Encoder, folder: Path) -> None:
+    with QdrantStore("test") as store:
+        with pytest.raises(InvalidInput, match="batch_size must be at least 3"):
+            put(folder, tiny_m3, store, batch_size=2)
+        with pytest.raises(InvalidInput, match="there is no file or folder"):
+            put(folder / "nothing", tiny_m3, store)
+
+
+def test_the_hash_of_text_and_metadata_tells_what_changed(fresh: HybridStore, tiny_m3: M3Encoder) -> None:
+    records = [Record(str(i), text, {"n": i}) for i, text in enumerate(SENTENCES)]
+    assert fresh.changed(records) == records
+    fresh.upsert(records, tiny_m3.encode_documents(SENTENCES))
+    assert fresh.changed(records) == []
+    other = [Record("0", "new", {"n": 0}), Record("1", SENTENCES[1], {"n": 9}), records[2], Record("x", "new")]
+    assert [record.id for record in fresh.changed(other)] == ["0", "1", "x"]
