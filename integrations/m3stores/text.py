@@ -90,18 +90,14 @@ class TextIndex:
         show_progress: bool = False,
     ) -> Iterator[tuple[list[Record], M3Output]]:
         """Portions of the records, with what they are to be stored with. See `add`."""
-        kept = self.store.modes
-        if modes is not None and kept and set(modes) != set(kept):
-            raise CollectionMismatch(
-                f"collection {self.store.collection!r} keeps {', '.join(kept)}, and cannot be given other modes"
-            )
+        wanted = self.modes(modes)
         waiting: deque[Record] = deque()
         outputs = self.encoder.iter_encode(
             self._checked(records, texts, waiting),
-            modes=modes if modes is not None else kept or None,
+            modes=wanted,
             show_progress=show_progress,
             total=len(records) if total is None and isinstance(records, Sized) else total,
-            window=self.window(modes or kept or self.encoder.modes),
+            window=self.window(wanted),
         )
         for output in outputs:
             yield [waiting.popleft() for _ in range(len(output))], output
@@ -121,6 +117,19 @@ class TextIndex:
             if others is None or next(others, _NO_TEXT) is _NO_TEXT:
                 return
         raise InvalidInput("there must be as many texts as records")
+
+    def modes(self, wanted: Sequence[Mode] | None) -> Sequence[Mode]:
+        """What records are encoded to: what is wanted, or else what the collection keeps, or all that the model has.
+
+        Raises:
+            CollectionMismatch: the collection keeps others than those wanted.
+        """
+        kept = self.store.modes
+        if wanted is not None and kept and set(wanted) != set(kept):
+            raise CollectionMismatch(
+                f"collection {self.store.collection!r} keeps {', '.join(kept)}, and cannot be given other modes"
+            )
+        return wanted if wanted is not None else kept or self.encoder.modes
 
     def window(self, modes: Sequence[Mode]) -> int:
         """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""

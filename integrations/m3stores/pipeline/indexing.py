@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from m3core import CollectionMismatch, InvalidInput, M3Encoder, Mode, Record
+from m3core import InvalidInput, M3Encoder, Mode, Record
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Columns
 from m3stores.pipeline.reading import Reading
@@ -73,13 +73,9 @@ def index(
         StoreError: the store failed, on a full disk for instance; what was stored stays.
     """
     documents = Documents(source, Columns(text_column, id_column), encoding)
-    held = store.modes
-    if modes is not None and held and set(modes) != set(held):
-        raise CollectionMismatch(
-            f"collection {store.collection!r} keeps {', '.join(held)}, and cannot be given other modes"
-        )
-    kept = tuple(modes or held or encoder.modes)
-    together = batch_size or TextIndex(encoder, store).window(kept)
+    text_index = TextIndex(encoder, store)
+    kept = text_index.modes(modes)
+    together = batch_size or text_index.window(kept)
     if together < _PORTIONS:
         raise InvalidInput(f"batch_size must be at least {_PORTIONS}, not {batch_size!r}")
     started = time.perf_counter()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from m3core import InvalidInput, Record
+from m3core.tokenizer import check_text
 from m3stores.checks import checked_records
 from m3stores.pipeline.chunks import PASSAGE, Chunker, passage_id
 from m3stores.pipeline.documents import Document, Reject
@@ -86,8 +87,10 @@ class Reading:
 
     def _new(self, document: Document) -> list[Record]:
         """The passages of a document that has not been there yet in this run."""
+        check_text(document.id, f"{document.where}: the id")
         if (document.named or self._sync) and not self._seen.add(document.id):
             raise InvalidInput(f"{document.where}: the id {document.id!r} was there before; ids must be distinct")
+        check_text(document.text, document.where)  # a splitter takes nothing else
         passages = checked_records(self._chunker(document))
         if self._sync:
             for passage in passages[1:]:

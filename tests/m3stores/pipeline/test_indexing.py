@@ -144,6 +144,26 @@ def test_rejects_are_listed_and_the_rest_is_there(folder: Path, tiny_m3: M3Encod
     assert {"r1", "r2", "docs/short.md"} <= held(fresh).keys()
 
 
+def test_what_is_no_unicode_is_rejected_before_it_is_split_or_looked_up(tiny_m3: M3Encoder) -> None:
+    with QdrantStore("test") as store:
+        records = [{"text": "the one " * 40 + "\ud800"}, {"id": "\ud800", "text": "one"}, {"text": "of me"}]
+        summary = put(records, tiny_m3, store)
+        assert (summary.rejected, store.count()) == (2, 1)
+    assert all("surrogate" in reject.reason for reject in summary.rejects)
+    assert [reject.where for reject in summary.rejects] == ["record 0", "record 1"]
+
+
+def test_another_encoders_collection_is_refused_before_anything_is_encoded(
+    mini: M3Encoder, tiny_m3: M3Encoder, texts: list[str]
+) -> None:
+    with QdrantStore("test") as store:
+        put([{"text": "one"}], tiny_m3, store)
+        texts.clear()
+        with pytest.raises(CollectionMismatch):
+            index([{"text": "two"}], mini, store, batch_size=30)
+    assert not texts
+
+
 def test_nothing_rejected_writes_no_file(folder: Path, tiny_m3: M3Encoder, tmp_path: Path) -> None:
     with QdrantStore("test") as store:
         put(folder, tiny_m3, store, rejects=tmp_path / "rejects.jsonl")
