@@ -1,6 +1,5 @@
 """`m3 index`: a source of any size into a collection."""
 
-import json
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -22,6 +21,7 @@ from m3cli.options import (
     open_store,
 )
 from m3core import Mode
+from m3core.parts import write_json
 from m3stores import pipeline
 from m3stores.pipeline.sources import files_of
 
@@ -77,7 +77,7 @@ def index(
         )
         held = f"{target.count()} in collection {collection!r} ({', '.join(target.modes)})"
     if report is not None:
-        report.write_text(json.dumps(summary.report(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(report, summary.report())
     console = Console()
 
     def say(line: str) -> None:

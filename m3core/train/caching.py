@@ -76,7 +76,7 @@ def backward(
         OutOfMemory: a single text does not fit.
     """
     kept = at_once or sum(len(text) for texts in groups for text in texts) <= budget.tokens
-    made = [fitting(partial(_Made.of, model, texts, kept), budget, max(map(len, texts))) for texts in groups]
+    made = [fitting(partial(_Made.of, model, texts, kept), budget, max(map(len, texts), default=0)) for texts in groups]
     leaves = [_leaf(own.whole) for own in made]
     losses = loss(*leaves)
     losses.total.backward()
@@ -86,7 +86,7 @@ def backward(
         for own, leaf, texts in zip(made, leaves, groups, strict=True):
             own.carry(model, leaf, texts, budget.tokens)
 
-    fitting(lambda tokens: carry(), budget, max(len(text) for texts in groups for text in texts))
+    fitting(lambda tokens: carry(), budget, max((len(text) for texts in groups for text in texts), default=0))
     return Losses(losses.total.detach(), {name: part.detach() for name, part in losses.parts.items()})
 
 
