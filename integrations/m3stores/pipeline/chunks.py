@@ -9,7 +9,6 @@ PASSAGE = "passage"
 """The metadata that counts the passages of a document."""
 
 _USUAL, _OVERLAP = 512, 1 / 8
-_FEW = 4  # no character becomes more tokens, so that shorter texts need not be counted
 
 
 class Chunker:
@@ -36,6 +35,8 @@ class Chunker:
             InvalidInput: fewer than 8 or more than the model reads, or an overlap that is no less.
             MissingDependency: semantic-text-splitter is not installed.
         """
+        from tokenizers import Tokenizer
+
         try:
             from semantic_text_splitter import MarkdownSplitter, TextSplitter
         except ImportError as error:
@@ -50,10 +51,10 @@ class Chunker:
         if not 0 <= self.overlap < self.tokens - 2:
             raise InvalidInput(f"the overlap is less than the {self.tokens} tokens of a passage, not {overlap!r}")
         self._longest = most if tokens is None else tokens
-        definition = encoder.tokenizer_definition()
+        self._tokenizer = Tokenizer.from_str(encoder.tokenizer_definition())
 
         def splitter(kind: Any, room: int) -> Any:
-            return kind.from_huggingface_tokenizer_str(definition, room - 2, min(self.overlap, room - 3))
+            return kind.from_huggingface_tokenizer(self._tokenizer, room - 2, min(self.overlap, room - 3))
 
         self._splitters = {
             "record": splitter(TextSplitter, self._longest),
@@ -70,15 +71,16 @@ class Chunker:
         if not document.text.strip():
             return []
         whole = document.kind == "record"
-        if whole and len(document.text) * _FEW <= self._longest:
-            texts = [document.text]
-        else:
-            texts = self._splitters[document.kind].chunks(document.text)
-        if whole and len(texts) <= 1:
+        if whole and self._fits(document.text):
             return [Record(document.id, document.text, document.metadata)]
+        texts = self._splitters[document.kind].chunks(document.text)
         return [
             Record(passage_id(document.id, n), text, {**document.metadata, PASSAGE: n}) for n, text in enumerate(texts)
         ]
+
+    def _fits(self, text: str) -> bool:
+        """Whether a passage can have so many tokens: a splitter would find out too, by counting them again and again."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False)) <= self._longest - 2
 
 
 def passage_id(document: str, number: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from m3core import M3Output, Mode, Record, SparseVector
+from m3core.output import FloatArray
 from m3stores.collection import Schema
 from m3stores.qdrant.layout import HASH, OURS, QdrantSettings
 from m3stores.qdrant.slices import PART, Place, part_of
@@ -93,8 +94,7 @@ class EdgeModels:
             params = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
         elif mode == "dense" and self._settings.quantization:
             params = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
-        value = self._sparse(values) if mode == "sparse" else values.tolist()  # a list is read faster than an array
-        nearest = edge.Query.Nearest(value, using=mode)
+        nearest = edge.Query.Nearest(self._vector(values), using=mode)
         return edge.QueryRequest(query=nearest, limit=limit, filter=filter, params=params, with_payload=["id"])
 
     def of_content(self, hashes: Sequence[str]) -> Any:
@@ -114,13 +114,13 @@ class EdgeModels:
         return 0
 
     def _vectors(self, output: M3Output, row: int) -> dict[str, Any]:
-        vectors: dict[str, Any] = {mode: getattr(output, mode)[row] for mode in output.modes}
-        if "sparse" in vectors:
-            vectors["sparse"] = self._sparse(vectors["sparse"])
-        return vectors
+        return {mode: self._vector(getattr(output, mode)[row]) for mode in output.modes}
 
-    def _sparse(self, vector: SparseVector) -> Any:
-        return self._edge.SparseVector(vector.indices, vector.values)
+    def _vector(self, values: FloatArray | SparseVector) -> Any:
+        """Lists, which are read twice as fast as arrays."""
+        if isinstance(values, SparseVector):
+            return self._edge.SparseVector(values.indices.tolist(), values.values.tolist())
+        return values.tolist()
 
     def _max_sim(self) -> Any:
         return self._edge.MultiVectorConfig(self._edge.MultiVectorComparator.MaxSim)
