@@ -5,7 +5,7 @@ can run them without an event loop; an async engine's wait for its client. What 
 """
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
@@ -61,6 +61,9 @@ class Engine(Protocol):
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """The hashes that the records of these ids were written with, as far as they are there."""
+
+    def contents(self) -> AsyncIterator[dict[str, str]]:
+        """The `hashes` of all records, in portions."""
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Removes records; ids that are not there do not matter."""

@@ -1,10 +1,6 @@
 """What a store does, written once for blocking and for async engines: checks first, then the engine."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector, WeightedSum
 from m3core.output import MODES, FloatArray
@@ -12,6 +8,7 @@ from m3stores.arguments import MOST, checked_ids, checked_modes, native_filter, 
 from m3stores.checks import check_output, checked_records
 from m3stores.collection import Hit, Page, Schema
 from m3stores.engine import Engine
+from m3stores.keys import Keys, content_hash, text_hash
 from m3stores.searching import Plan, check_queries, search
 
 _LEAST_CANDIDATES, _CANDIDATES_PER_HIT = 50, 5
@@ -58,6 +55,11 @@ class Operations:
             return records
         held = await self.engine.hashes([record.id for record in records])
         return [record for record in records if not held.get(record.id, "").startswith(text_hash(record))]
+
+    async def keys(self) -> Keys:
+        if await self.engine.schema() is None:
+            return Keys.of({})
+        return Keys.joined([Keys.of(contents) async for contents in self.engine.contents()])
 
     def check_ours(self, schema: Schema) -> None:
         """Refuses to change a collection of another program that was not to be adopted."""
@@ -164,20 +166,3 @@ def legs(modes: Sequence[Mode] | None, schema: Schema | None) -> tuple[Mode, ...
         return checked_modes(modes)
     held = schema.modes if schema else ()
     return tuple(mode for mode in held if mode != "multivector") or held
-
-
-def content_hash(record: Record, output: M3Output, row: int) -> str:
-    """Of all that a record is stored with: behind its `text_hash` that of its representations, bit by bit."""
-    digest = hashlib.blake2b(digest_size=12)
-    for mode in output.modes:
-        digest.update(mode.encode())
-        values = getattr(output, mode)[row]
-        for array in (values.indices, values.values) if mode == "sparse" else (values,):
-            digest.update(np.ascontiguousarray(array).data)
-    return text_hash(record) + digest.hexdigest()
-
-
-def text_hash(record: Record) -> str:
-    """Of a record's text and metadata."""
-    content = json.dumps([record.text, record.metadata], ensure_ascii=False, sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()

@@ -1,15 +1,17 @@
 """`HybridStore`: the one contract of all stores. What a store does, over whatever engine keeps the points."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector
+from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector, StoreError
 from m3core.output import FloatArray
 from m3stores.arguments import checked_modes
 from m3stores.collection import Hit, Page, Schema
 from m3stores.engine import Engine, finished
 from m3stores.growing import Encode, Growing
+from m3stores.keys import Keys
 from m3stores.operations import Operations, legs
 from m3stores.twins import AsyncTwins
 
@@ -42,12 +44,24 @@ class HybridStore(AsyncTwins):
         """
         self.collection = collection
         self._engine = engine
+        self._opening: dict[str, Any] | None = None
         self._operations = Operations(collection, engine, adopt)
         super().__init__(None if async_engine is None else lambda: Operations(collection, async_engine(), adopt))
 
     def __repr__(self) -> str:
         """The collection's name and place."""
         return f"{type(self).__name__}({self.collection!r}, {self._engine.address or 'temporary'})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A collection on a server can be pickled; the copy opens it anew."""
+        if self._opening is None:
+            raise StoreError("an embedded collection is open in one process at a time: it cannot be sent to another")
+        return partial(type(self), self.collection, **self._opening), ()
+
+    @property
+    def remote(self) -> bool:
+        """Whether the collection is on a server, so that other processes can have it open too."""
+        return self._opening is not None
 
     @property
     def schema(self) -> Schema | None:
@@ -93,6 +107,10 @@ class HybridStore(AsyncTwins):
             InvalidInput: a record that cannot be stored, named.
         """
         return finished(self._operations.changed(records))
+
+    def keys(self) -> Keys:
+        """Which records there are, with which texts and metadata: what `changed` knows, in 16 bytes a record."""
+        return finished(self._operations.keys())
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         """Removes records by id or by filter. Ids that are not there do not matter.

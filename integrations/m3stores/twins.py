@@ -13,6 +13,7 @@ from m3core.output import FloatArray
 from m3stores.collection import Hit, Page
 from m3stores.engine import gently
 from m3stores.growing import Encode
+from m3stores.keys import Keys
 from m3stores.operations import Operations
 
 
@@ -46,6 +47,11 @@ class AsyncTwins(ABC):
         """`changed`, async."""
         changed: list[Record] = await self._async("changed", records)
         return changed
+
+    async def akeys(self) -> Keys:
+        """`keys`, async."""
+        keys: Keys = await self._async("keys")
+        return keys
 
     async def adelete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:
         """`delete`, async."""

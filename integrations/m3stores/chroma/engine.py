@@ -1,7 +1,7 @@
 """The engine of Chroma: dense vectors in Chroma, sparse ones in its records' metadata, multi-vectors beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,10 @@ class ChromaEngine:
             present = self._sidecar.present(hashes)
             hashes = {i: content if i in present else "" for i, content in hashes.items()}
         return hashes
+
+    async def contents(self) -> AsyncIterator[dict[str, str]]:
+        """At once: this process knows them all."""
+        yield await self.hashes(self._scores.matching(None))
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Deletes the records, and then what is beside them."""

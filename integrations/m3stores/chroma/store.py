@@ -101,6 +101,8 @@ class ChromaStore(HybridStore):
             weakref.finalize(engine, place.close)
             self._place = place
             super().__init__(collection, engine, adopt=adopt)
+            if url is not None and sidecar is None:  # which is a file of this machine
+                self._opening = {"url": url, "headers": headers, "refresh": refresh, "adopt": adopt}
             finished(engine.schema())  # so that what cannot be opened shows here
         except BaseException:
             place.close()

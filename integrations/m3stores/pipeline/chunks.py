@@ -35,14 +35,6 @@ class Chunker:
             InvalidInput: fewer than 8 or more than the model reads, or an overlap that is no less.
             MissingDependency: semantic-text-splitter is not installed.
         """
-        from tokenizers import Tokenizer
-
-        try:
-            from semantic_text_splitter import MarkdownSplitter, TextSplitter
-        except ImportError as error:
-            raise MissingDependency(
-                "splitting texts needs semantic-text-splitter: pip install 'm3-retrieval[qdrant]' or [chroma]"
-            ) from error
         most = encoder.max_length
         self.tokens = min(_USUAL, most) if tokens is None else tokens
         if not 8 <= self.tokens <= most:
@@ -51,7 +43,27 @@ class Chunker:
         if not 0 <= self.overlap < self.tokens - 2:
             raise InvalidInput(f"the overlap is less than the {self.tokens} tokens of a passage, not {overlap!r}")
         self._longest = most if tokens is None else tokens
-        self._tokenizer = Tokenizer.from_str(encoder.tokenizer_definition())
+        self._definition = encoder.tokenizer_definition()
+        self._load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process makes the same from."""
+        return {name: value for name, value in vars(self).items() if name not in ("_tokenizer", "_splitters")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._load()
+
+    def _load(self) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            from semantic_text_splitter import MarkdownSplitter, TextSplitter
+        except ImportError as error:
+            raise MissingDependency(
+                "splitting texts needs semantic-text-splitter: pip install 'm3-retrieval[qdrant]' or [chroma]"
+            ) from error
+        self._tokenizer = Tokenizer.from_str(self._definition)
 
         def splitter(kind: Any, room: int) -> Any:
             return kind.from_huggingface_tokenizer(self._tokenizer, room - 2, min(self.overlap, room - 3))
@@ -79,10 +91,16 @@ class Chunker:
         ]
 
     def _fits(self, text: str) -> bool:
-        """Whether a passage can have so many tokens: a splitter would find out too, by counting them again and again."""
+        """Whether a passage can have so many tokens. A splitter would count them several times."""
         return len(self._tokenizer.encode(text, add_special_tokens=False)) <= self._longest - 2
 
 
 def passage_id(document: str, number: int) -> str:
     """The id of a document's passage, counted from 0."""
     return f"{document}#passage{number}" if number else document
+
+
+def document_of(passage: Record) -> str:
+    """The id of a passage's document."""
+    number = passage.metadata.get(PASSAGE)
+    return passage.id.removesuffix(passage_id("", number)) if isinstance(number, int) and number else passage.id

@@ -1,24 +1,23 @@
 """`index`: a source into a collection."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
-from m3core import InvalidInput, M3Encoder, Mode, Record
+from m3core import InvalidInput, M3Encoder, MissingDependency, Mode
+from m3stores.pipeline import local
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Columns
-from m3stores.pipeline.reading import Reading
+from m3stores.pipeline.job import Job
+from m3stores.pipeline.reading import sound
+from m3stores.pipeline.rejects import Rejects
+from m3stores.pipeline.removing import remove_others
+from m3stores.pipeline.seen import Seen
 from m3stores.pipeline.sources import Documents, Source
 from m3stores.pipeline.summary import Summary
 from m3stores.store import HybridStore
 from m3stores.text import TextIndex
-
-_THREADS = 2  # while what one has encoded is written, the other's texts are in the model
-_PORTIONS = _THREADS + 1  # and the next ones are read
 
 
 def index(
@@ -35,6 +34,7 @@ def index(
     sync: bool = False,
     rejects: str | Path | None = None,
     batch_size: int | None = None,
+    ray: str | None = None,
     show_progress: bool = False,
 ) -> Summary:
     """Puts a source into a collection: reads, splits, encodes and stores it, all at the same time.
@@ -61,6 +61,10 @@ def index(
         sync: remove from the collection all that is not in the source. If anything was rejected, nothing is.
         rejects: a JSON-lines file for what could not be used, with reasons; written only if there is any.
         batch_size: the most passages that are on their way, encoded and not stored yet; `None` chooses by the model.
+            With `ray`, of each process.
+        ray: encode in the processes of a Ray cluster, one for each GPU, or for each machine if there is none:
+            `"local"` starts one on this machine, `"auto"` and `"host:port"` join one that runs. They store too where
+            the collection is on a server; an embedded one is written to from here.
         show_progress: whether to show a progress bar.
 
     Returns:
@@ -69,64 +73,39 @@ def index(
     Raises:
         InvalidInput: no such source, an empty one, or an argument that cannot be used.
         CollectionMismatch: the collection is another encoder's, or has other modes than `modes`.
-        MissingDependency: semantic-text-splitter, or pyarrow for Parquet, is not installed.
-        StoreError: the store failed, on a full disk for instance; what was stored stays.
+        MissingDependency: semantic-text-splitter, pyarrow for Parquet, or Ray, is not installed.
+        StoreError: the store failed, on a full disk for instance, or the cluster; what was stored stays.
     """
-    documents = Documents(source, Columns(text_column, id_column), encoding)
     text_index = TextIndex(encoder, store)
     kept = text_index.modes(modes)
     together = batch_size or text_index.window(kept)
-    if together < _PORTIONS:
-        raise InvalidInput(f"batch_size must be at least {_PORTIONS}, not {batch_size!r}")
+    if together < local.PORTIONS:
+        raise InvalidInput(f"batch_size must be at least {local.PORTIONS}, not {batch_size!r}")
+
+    def documents() -> Documents:
+        return Documents(source, Columns(text_column, id_column), encoding)
+
     started = time.perf_counter()
     summary = Summary()
-    reading = Reading(
-        documents,
-        Chunker(encoder, tokens, overlap),
-        store,
-        summary,
-        sync=sync,
-        rejects=None if rejects is None else Path(rejects),
-    )
-
-    def keep(portion: list[Record]) -> int:
-        store.upsert(portion, encoder.encode_documents([record.text for record in portion], modes=kept))
-        return len(portion)
-
-    bar = tqdm(total=documents.total, unit=documents.unit, unit_scale=True, disable=not show_progress)
-    with closing(reading), bar:
-        for stored in _at_once(keep, _portions(reading.passages(), together // _PORTIONS)):
-            summary.encoded += stored
-            bar.set_postfix(encoded=summary.encoded, unchanged=summary.unchanged, refresh=False)
-            bar.update(documents.done - bar.n)
-        if not summary.documents and not summary.rejected and (sync or documents.unit == "B"):
+    found = documents()
+    with closing(Seen()) as seen, closing(Rejects(summary, None if rejects is None else Path(rejects))) as rejected:
+        job = Job(
+            found, Chunker(encoder, tokens, overlap), encoder, store, kept, together, summary, rejected, show_progress
+        )
+        if ray is None:
+            local.run(job, sound(found, seen, keep_ids=sync))
+        else:
+            try:
+                from m3stores.pipeline import cluster
+            except ImportError as error:
+                raise MissingDependency("a cluster needs Ray: pip install 'm3-retrieval[ray]'") from error
+            cluster.run(job, ray)
+        if not summary.documents and not summary.rejected and (sync or found.unit == "B"):
             raise InvalidInput(f"there is nothing to index: {source} is empty")
-        if sync:
-            reading.remove_others()
+        if sync and not summary.rejected:
+            if ray is not None:  # the documents were seen elsewhere
+                for _ in sound(documents(), seen, keep_ids=True):
+                    pass
+            summary.removed += remove_others(store, seen)
     summary.seconds = time.perf_counter() - started
     return summary
-
-
-def _portions(lists: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
-    """The same records in lists of this size, the last one but shorter."""
-    waiting: list[Record] = []
-    for records in lists:
-        waiting += records
-        while len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
-    if waiting:
-        yield waiting
-
-
-def _at_once(keep: Callable[[list[Record]], int], portions: Iterable[list[Record]]) -> Iterator[int]:
-    """What `keep` returns for each portion, in several threads; the next portion is read meanwhile, and no more."""
-    with ThreadPoolExecutor(_THREADS, "m3-index") as pool:
-        under_way: set[Future[int]] = set()
-        for portion in portions:
-            while len(under_way) == _THREADS:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-            under_way.add(pool.submit(keep, portion))
-        for future in as_completed(under_way):
-            yield future.result()

@@ -36,7 +36,7 @@ class Documents:
         self.total: int | None = None
         self.unit = "B"
         if isinstance(source, str | Path):
-            self._files = files_of(Path(source))
+            self._files = [(path.absolute(), name) for path, name in files_of(Path(source))]
             self.total = sum(_size(path) for path, _ in self._files)
         elif isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
             self._records, self.unit = source, "record"

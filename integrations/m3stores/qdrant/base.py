@@ -135,8 +135,16 @@ class QdrantEngine(ABC):
 
     async def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Retrieves a part of the payloads."""
-        wanted = [HASH] if self._layout.id is None else [self._layout.id, HASH]
-        return {self._id(p): (p.payload or {}).get(HASH, "") async for p in self._points(ids, wanted, False)}
+        return {self._id(p): _hash(p) async for p in self._points(ids, self._hash_payload, False)}
+
+    async def contents(self) -> AsyncIterator[dict[str, str]]:
+        """Scrolls over a part of the payloads."""
+        offset: Any = None
+        while True:
+            points, offset = await self._scroll(None, offset, _IDS, self._hash_payload, False)
+            yield {self._id(point): _hash(point) for point in points}
+            if offset is None:
+                return
 
     async def read(self, ids: Sequence[str]) -> dict[str, Record]:
         """Retrieves payloads."""
@@ -226,6 +234,10 @@ class QdrantEngine(ABC):
         """What tells a point's record."""
         return False if self._layout.id is None else [self._layout.id]
 
+    @property
+    def _hash_payload(self) -> list[str]:
+        return [HASH] if self._layout.id is None else [self._layout.id, HASH]
+
     def _id(self, point: Any) -> str:
         return self._layout.record_id(point)
 
@@ -239,6 +251,10 @@ class QdrantEngine(ABC):
 def payload_bytes(record: Record) -> int:
     """The most that a record's text and metadata take in a write."""
     return len(json.dumps([record.text, record.metadata]))
+
+
+def _hash(point: Any) -> str:
+    return str((point.payload or {}).get(HASH, ""))
 
 
 def _selected(names: Any) -> Any:

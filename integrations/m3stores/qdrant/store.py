@@ -112,6 +112,16 @@ class QdrantStore(HybridStore):
             adopt=adopt,
             async_engine=lambda: engine(qdrant_client.AsyncQdrantClient, False),
         )
+        self._opening = {
+            "url": url,
+            "api_key": api_key,
+            "prefer_grpc": prefer_grpc,
+            "grpc_port": grpc_port,
+            "timeout": timeout,
+            "layout": layout,
+            "settings": settings,
+            "adopt": adopt,
+        }
         finished(self._engine.schema())  # so that a wrong url shows here
 
     def optimize(self) -> None:

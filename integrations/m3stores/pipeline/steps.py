@@ -1,0 +1,183 @@
+"""The steps of a run as functions from Arrow table to Arrow table, for any engine that maps batches.
+
+`split` makes passages of documents, `encode` adds their representations, `write` stores them. What else there is to
+tell, of documents that were split, of passages that were there already, of what cannot be used, goes along as a row of
+its own, a `Note` in the column `note`: so it arrives as often as the passages of the same batch do, once.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from m3core import InvalidInput, M3Encoder, M3Output, Mode, Record
+from m3stores.checks import checked_records
+from m3stores.keys import Keys
+from m3stores.pipeline.chunks import Chunker
+from m3stores.pipeline.documents import Document, Reject
+from m3stores.pipeline.reading import passages_of
+from m3stores.pipeline.removing import remove_former
+from m3stores.pipeline.tables import Origin, output_of, records_of, table_of
+from m3stores.store import HybridStore
+
+
+@dataclass(frozen=True)
+class Note:
+    """What became of some documents and passages.
+
+    Attributes:
+        documents: that were split.
+        passages: that they have.
+        unchanged: of these, those that the collection has already.
+        encoded: that were stored.
+        removed: that documents no longer have.
+        ends: ids of documents, and how many passages each has.
+        rejects: what could not be used.
+    """
+
+    documents: int = 0
+    passages: int = 0
+    unchanged: int = 0
+    encoded: int = 0
+    removed: int = 0
+    ends: Sequence[tuple[str, int]] = ()
+    rejects: Sequence[Reject] = ()
+
+    def table(self) -> pa.Table:
+        """One row."""
+        return pa.table({"note": pa.array([json.dumps(asdict(self))], pa.large_string())})
+
+    @classmethod
+    def sum(cls, table: pa.Table) -> "Note":
+        """All those in a table together."""
+        held = [json.loads(note) for note in table.column("note").to_pylist() if note is not None]
+        counts = {name: sum(note[name] for note in held) for name in _COUNTS}
+        ends = [(document, number) for note in held for document, number in note["ends"]]
+        return cls(**counts, ends=ends, rejects=[Reject(**reject) for note in held for reject in note["rejects"]])
+
+
+_COUNTS = ("documents", "passages", "unchanged", "encoded", "removed")
+
+
+def documents_table(items: Iterable[Document | Reject]) -> pa.Table:
+    """Sound documents as `split` takes them."""
+    rows = []
+    for item in items:
+        row: dict[str, str | bool | None] = {}
+        if isinstance(item, Document):
+            try:
+                (plain,) = checked_records([Record(item.id, "", item.metadata)])
+                row = {"metadata": json.dumps(plain.metadata, ensure_ascii=False)}
+                row |= {"id": item.id, "text": item.text, "where": item.where, "kind": item.kind}
+            except InvalidInput as error:
+                item = Reject(item.where, str(error))
+        rows.append(row if row else asdict(item))
+    columns = ("id", "text", "metadata", "where", "kind", "reason")
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.large_string()) for name in columns})
+
+
+def split(documents: pa.Table, chunker: Chunker, keys: Keys) -> pa.Table:
+    """The passages of documents that are not there yet.
+
+    Args:
+        documents: of `documents_table`.
+        chunker: splits them.
+        keys: of the collection.
+    """
+    passages: list[Record] = []
+    rejects: list[Reject] = []
+    ends: list[tuple[str, int]] = []
+    for row in documents.to_pylist():
+        reason, metadata = row.pop("reason"), row.pop("metadata")
+        found = passages_of(
+            Reject(row["where"], reason) if reason is not None else Document(**row, metadata=json.loads(metadata)),
+            chunker,
+        )
+        if isinstance(found, Reject):
+            rejects.append(found)
+        else:
+            passages += found.passages
+            ends.append((found.document, len(found.passages)))
+    new = keys.lacking(passages)
+    note = Note(len(ends), len(passages), len(passages) - len(new), ends=ends, rejects=rejects)
+    return _with_notes(table_of(new), note.table())
+
+
+def encode(passages: pa.Table, encoder: M3Encoder, modes: Sequence[Mode]) -> pa.Table:
+    """Adds representations. A passage that the encoder fails at, alone too, is rejected.
+
+    Raises:
+        Exception: the encoder fails at anything.
+    """
+    here, notes = _parted(passages)
+    records = records_of(here)
+    outputs, rejects = _encoded(records, lambda texts: encoder.encode_documents(texts, modes=modes))
+    if rejects:
+        failed = {reject.where for reject in rejects}
+        records = [record for record in records if record.id not in failed]
+        notes = pa.concat_tables([notes, Note(rejects=rejects).table()], promote_options="default")
+    if records:
+        return _with_notes(table_of(records, M3Output.concat(outputs)), notes)
+    columns = table_of([Record("", "")], encoder.encode_documents([""], modes=modes))
+    return _with_notes(columns.slice(1), notes)  # so that all tables have the same
+
+
+def write(passages: pa.Table, store: HybridStore, origin: Origin) -> Note:
+    """Stores passages, and removes those that their documents no longer have. What the store refuses is rejected.
+
+    Args:
+        passages: with their representations.
+        store: the collection.
+        origin: what made the representations.
+
+    Returns:
+        What there was to tell, and what was done.
+    """
+    here, notes = _parted(passages)
+    note = Note.sum(notes)
+    records, rejects = records_of(here), list(note.rejects)
+    if records:
+        output = output_of(here, origin)
+        try:
+            store.upsert(records, output)
+        except InvalidInput:  # one of them is nothing for this store
+            for row, record in enumerate(records):
+                try:
+                    store.upsert([record], output[row])
+                except InvalidInput as error:
+                    rejects.append(Reject(record.id, str(error)))
+    refused = len(rejects) - len(note.rejects)
+    return replace(
+        note,
+        passages=note.passages - refused,
+        encoded=len(records) - refused,
+        removed=remove_former(store, note.ends),
+        rejects=rejects,
+    )
+
+
+def _encoded(records: list[Record], encode: Callable[[list[str]], M3Output]) -> tuple[list[M3Output], list[Reject]]:
+    """Halves what fails, until it is clear which texts are to blame."""
+    if not records:
+        return [], []
+    try:
+        return [encode([record.text for record in records])], []
+    except Exception as error:  # whatever a model's engine raises
+        if len(records) == 1:
+            encode(["a"])  # if this fails too, it is not the text's fault
+            return [], [Reject(records[0].id, f"{records[0].id}: encoding failed: {error}")]
+    middle = len(records) // 2
+    halves = [_encoded(half, encode) for half in (records[:middle], records[middle:])]
+    return [output for half, _ in halves for output in half], [reject for _, half in halves for reject in half]
+
+
+def _with_notes(passages: pa.Table, notes: pa.Table) -> pa.Table:
+    return pa.concat_tables([passages, notes], promote_options="default")
+
+
+def _parted(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The passages, and the notes."""
+    is_passage = pc.is_valid(table.column("id"))
+    return table.filter(is_passage).drop_columns(["note"]), table.filter(pc.invert(is_passage)).select(["note"])
