@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from m3core import InvalidInput, M3Encoder
-from m3stores import ChromaStore, HybridStore, QdrantStore
+from m3stores import ChromaStore, HybridStore, QdrantSettings, QdrantStore
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", envvar="M3_MODEL", help="Hub id, directory, or m3-mini (bundled).")
@@ -43,8 +43,17 @@ def load(
     )
 
 
-def open_store(address: str, collection: str, *, new: bool = True) -> HybridStore:
-    """The store at an address such as `qdrant:./index`; unless it may be `new`, its directory must exist."""
+def open_store(
+    address: str, collection: str, *, new: bool = True, settings: QdrantSettings | None = None
+) -> HybridStore:
+    """The store at an address such as `qdrant:./index`; unless it may be `new`, its directory must exist.
+
+    Args:
+        address: as `--store` gives it.
+        collection: its name.
+        new: whether it may be made.
+        settings: of a new collection in Qdrant.
+    """
     kind, _, place = address.partition(":")
     if kind not in ("qdrant", "chroma") or not place:
         raise InvalidInput(
@@ -54,10 +63,12 @@ def open_store(address: str, collection: str, *, new: bool = True) -> HybridStor
     if place.startswith(("http://", "https://")):
         if kind == "chroma":
             return ChromaStore(collection, url=place)
-        return QdrantStore(collection, url=place, api_key=os.environ.get("QDRANT_API_KEY"))
+        return QdrantStore(collection, url=place, api_key=os.environ.get("QDRANT_API_KEY"), settings=settings)
     if not new and not Path(place).is_dir():
         raise InvalidInput(f"there is no directory {place}: m3 index makes one")
-    return ChromaStore(collection, path=place) if kind == "chroma" else QdrantStore(collection, path=place)
+    if kind == "chroma":
+        return ChromaStore(collection, path=place)
+    return QdrantStore(collection, path=place, settings=settings)
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""What crosses a store's border: a collection's `Schema`, a `Hit` from it, a `Page` of it."""
+"""What crosses a store's border: a collection's `Schema`, a `Hit` from it, a `Page` of it, a `Comparison` with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,6 +27,19 @@ class Hit:
     score: float
     scores: Mapping[Mode, float]
     ranks: Mapping[Mode, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What of some records a collection does not have as they are.
+
+    Attributes:
+        differing: those that are not there with the same text and metadata, and so need be encoded.
+        new: how many of these have ids that are not there at all.
+    """
+
+    differing: list[Record]
+    new: int
 
 
 @dataclass(frozen=True)

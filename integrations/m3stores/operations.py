@@ -6,7 +6,7 @@ from m3core import CollectionMismatch, Fusion, InvalidInput, M3Output, Mode, Rec
 from m3core.output import MODES, FloatArray
 from m3stores.arguments import MOST, checked_ids, checked_modes, native_filter, number, whole
 from m3stores.checks import check_output, checked_records
-from m3stores.collection import Hit, Page, Schema
+from m3stores.collection import Comparison, Hit, Page, Schema
 from m3stores.engine import Engine
 from m3stores.keys import Keys, content_hash, text_hash
 from m3stores.searching import Plan, check_queries, search
@@ -48,13 +48,14 @@ class Operations:
             await self.engine.write(records, output, hashes)
         return [record.id for record in records]
 
-    async def changed(self, records: Sequence[Record]) -> list[Record]:
+    async def compare(self, records: Sequence[Record]) -> Comparison:
         records = checked_records(list(records))
         self.engine.check(records)
         if not records or await self.engine.schema() is None:
-            return records
+            return Comparison(records, len(records))
         held = await self.engine.hashes([record.id for record in records])
-        return [record for record in records if not held.get(record.id, "").startswith(text_hash(record))]
+        differing = [record for record in records if not held.get(record.id, "").startswith(text_hash(record))]
+        return Comparison(differing, sum(record.id not in held for record in differing))
 
     async def keys(self) -> Keys:
         if await self.engine.schema() is None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from m3core import Fingerprint, Fusion, InvalidInput, M3Output, Mode, Record, SparseVector, StoreError
 from m3core.output import FloatArray
 from m3stores.arguments import checked_modes
-from m3stores.collection import Hit, Page, Schema
+from m3stores.collection import Comparison, Hit, Page, Schema
 from m3stores.engine import Engine, finished
 from m3stores.growing import Encode, Growing
 from m3stores.keys import Keys
@@ -97,8 +97,8 @@ class HybridStore(AsyncTwins):
         """
         return finished(self._operations.upsert(records, output))
 
-    def changed(self, records: Sequence[Record]) -> list[Record]:
-        """Those of some records that are not there yet with the same text and metadata, and so need be encoded.
+    def compare(self, records: Sequence[Record]) -> Comparison:
+        """Which of some records are not there yet with the same text and metadata, and so need be encoded.
 
         Args:
             records: with distinct ids.
@@ -106,10 +106,10 @@ class HybridStore(AsyncTwins):
         Raises:
             InvalidInput: a record that cannot be stored, named.
         """
-        return finished(self._operations.changed(records))
+        return finished(self._operations.compare(records))
 
     def keys(self) -> Keys:
-        """Which records there are, with which texts and metadata: what `changed` knows, in 16 bytes a record."""
+        """Which records there are, with which texts and metadata: what `compare` knows, in 16 bytes a record."""
         return finished(self._operations.keys())
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: object = None) -> None:

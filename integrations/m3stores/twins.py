@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from m3core import M3Output, Mode, Record, SparseVector
 from m3core.output import FloatArray
-from m3stores.collection import Hit, Page
+from m3stores.collection import Comparison, Hit, Page
 from m3stores.engine import gently
 from m3stores.growing import Encode
 from m3stores.keys import Keys
@@ -43,10 +43,10 @@ class AsyncTwins(ABC):
         written: list[str] = await self._async("upsert", records, output)
         return written
 
-    async def achanged(self, records: Sequence[Record]) -> list[Record]:
-        """`changed`, async."""
-        changed: list[Record] = await self._async("changed", records)
-        return changed
+    async def acompare(self, records: Sequence[Record]) -> Comparison:
+        """`compare`, async."""
+        comparison: Comparison = await self._async("compare", records)
+        return comparison
 
     async def akeys(self) -> Keys:
         """`keys`, async."""

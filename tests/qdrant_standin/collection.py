@@ -7,6 +7,7 @@ first; only then does it reach the shard.
 import copy
 import threading
 from collections.abc import Callable, Iterable
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ _PAGE = 1000
 
 
 class Collection:
-    """All its methods may be called from any thread."""
+    """All its methods may be called from any thread.
+
+    Attributes:
+        reports: what `info` will say, one after the other, of the status and of the optimizers; green and ok when there
+            are no more. Grey is said until an update of the optimizers' configuration wakes them.
+    """
 
     def __init__(self, request: dict[str, Any], folder: Path) -> None:
         self.config = described(request)
@@ -35,6 +41,7 @@ class Collection:
         self._lock = threading.Lock()
         self._indexes: dict[str, dict[str, Any]] = {}
         self._operations = 0
+        self.reports: list[tuple[str, Any]] = []
 
     def close(self) -> None:
         with self._lock:
@@ -46,9 +53,10 @@ class Collection:
             points = self._shard.count(edge.CountRequest())
             config = copy.deepcopy(self.config)
             schema = {name: {**index, "points": self._indexed(name)} for name, index in self._indexes.items()}
+            status, optimizers = self._report()
         return {
-            "status": "green",
-            "optimizer_status": "ok",
+            "status": status,
+            "optimizer_status": optimizers,
             "points_count": points,
             "indexed_vectors_count": found.indexed_vectors_count,
             "segments_count": found.segments_count,
@@ -59,6 +67,13 @@ class Collection:
     def patch(self, request: dict[str, Any]) -> None:
         with self._lock:
             self.config = patched(self.config, request)
+            if request.get("optimizers_config") is not None:
+                self.reports = list(dropwhile(lambda report: report[0] == "grey", self.reports))
+
+    def _report(self) -> tuple[str, Any]:
+        if not self.reports:
+            return "green", "ok"
+        return self.reports[0] if self.reports[0][0] == "grey" else self.reports.pop(0)
 
     def create_vector(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:

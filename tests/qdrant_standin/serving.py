@@ -16,6 +16,8 @@ from qdrant_standin.rpc import RpcServer
 OPENAPI = os.environ.get("M3_QDRANT_OPENAPI")
 _CALLS = {  # HTTP method and end of the path, gRPC's path; the collection's name is "test"
     "create": ("PUT", "/test", "Collections/Create"),
+    "update": ("PATCH", "/test", "Collections/Update"),
+    "alias": ("POST", "/collections/aliases", "Collections/UpdateAliases"),
     "add vector": ("PUT", "/vectors/", "Points/CreateVectorName"),
     "upsert": ("PUT", "/points", "Points/Upsert"),
     "delete": ("POST", "/points/delete", "Points/Delete"),

@@ -69,7 +69,7 @@ def run(job: Job, address: str) -> None:
 
 
 def _add(job: Job, note: Note) -> None:
-    for name in ("documents", "passages", "unchanged", "encoded", "removed"):
+    for name in ("documents", "passages", "unchanged", "encoded", "added", "removed"):
         setattr(job.summary, name, getattr(job.summary, name) + getattr(note, name))
     job.rejects.add(*note.rejects)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from m3core import InvalidInput, M3Encoder, MissingDependency, Mode
+from m3core import InvalidInput, M3Encoder, MissingDependency, Mode, StoreError
 from m3stores.pipeline import local
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Columns
@@ -32,6 +32,7 @@ def index(
     tokens: int | None = None,
     overlap: int | None = None,
     sync: bool = False,
+    exact: bool = False,
     rejects: str | Path | None = None,
     batch_size: int | None = None,
     ray: str | None = None,
@@ -59,6 +60,8 @@ def index(
         tokens: of a passage at most; see `Chunker`.
         overlap: of neighbouring passages, in tokens; see `Chunker`.
         sync: remove from the collection all that is not in the source. If anything was rejected, nothing is.
+        exact: make sure in the end that the collection has exactly as many records as it must, if nobody else writes to
+            it meanwhile.
         rejects: a JSON-lines file for what could not be used, with reasons; written only if there is any.
         batch_size: the most passages that are on their way, encoded and not stored yet; `None` chooses by the model.
             With `ray`, of each process.
@@ -74,7 +77,8 @@ def index(
         InvalidInput: no such source, an empty one, or an argument that cannot be used.
         CollectionMismatch: the collection is another encoder's, or has other modes than `modes`.
         MissingDependency: semantic-text-splitter, pyarrow for Parquet, or Ray, is not installed.
-        StoreError: the store failed, on a full disk for instance, or the cluster; what was stored stays.
+        StoreError: the store failed, on a full disk for instance, or the cluster, or, with `exact`, the collection has
+            more or fewer records; what was stored stays.
     """
     text_index = TextIndex(encoder, store)
     kept = text_index.modes(modes)
@@ -87,7 +91,7 @@ def index(
 
     started = time.perf_counter()
     summary = Summary()
-    found = documents()
+    found, before = documents(), store.count() if exact else 0
     with closing(Seen()) as seen, closing(Rejects(summary, None if rejects is None else Path(rejects))) as rejected:
         job = Job(
             found, Chunker(encoder, tokens, overlap), encoder, store, kept, together, summary, rejected, show_progress
@@ -107,5 +111,18 @@ def index(
                 for _ in sound(documents(), seen, keep_ids=True):
                     pass
             summary.removed += remove_others(store, seen)
+    if exact:
+        _check_count(store, before, summary)
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _check_count(store: HybridStore, before: int, summary: Summary) -> None:
+    """Refuses a collection that has lost records, or got others, since it had as many as `before`."""
+    held, due = store.count(), before + summary.added - summary.removed
+    if held != due:
+        raise StoreError(
+            f"collection {store.collection!r} holds {held} records and not {due}: {before} were there, "
+            f"{summary.added} are new, {summary.removed} were removed. Unless another program writes to it, some are "
+            "lost: index the source again, which stores what is missing"
+        )

@@ -60,19 +60,20 @@ class Reading:
 
     def _compared(self, passages: list[Record], ends: list[tuple[str, int]]) -> list[Record]:
         changed: list[Record] = []
+        new = kept = 0
         try:
-            changed = self._store.changed(passages)
-            kept = len(passages)
+            comparison = self._store.compare(passages)
+            changed, new, kept = comparison.differing, comparison.new, len(passages)
         except InvalidInput:  # one of them is nothing for this store
-            kept = 0
             for passage in passages:
                 try:
-                    changed += self._store.changed([passage])
-                    kept += 1
+                    comparison = self._store.compare([passage])
+                    changed, new, kept = changed + comparison.differing, new + comparison.new, kept + 1
                 except InvalidInput as error:
                     self._rejects.add(Reject(passage.id, str(error)))
         self._summary.passages += kept
         self._summary.unchanged += kept - len(changed)
+        self._summary.added += new
         self._summary.removed += remove_former(self._store, ends)
         return changed
 

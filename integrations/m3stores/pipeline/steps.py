@@ -32,6 +32,7 @@ class Note:
         passages: that they have.
         unchanged: of these, those that the collection has already.
         encoded: that were stored.
+        added: of these, those that the collection did not have at all.
         removed: that documents no longer have.
         ends: ids of documents, and how many passages each has.
         rejects: what could not be used.
@@ -41,6 +42,7 @@ class Note:
     passages: int = 0
     unchanged: int = 0
     encoded: int = 0
+    added: int = 0
     removed: int = 0
     ends: Sequence[tuple[str, int]] = ()
     rejects: Sequence[Reject] = ()
@@ -58,7 +60,7 @@ class Note:
         return cls(**counts, ends=ends, rejects=[Reject(**reject) for note in held for reject in note["rejects"]])
 
 
-_COUNTS = ("documents", "passages", "unchanged", "encoded", "removed")
+_COUNTS = ("documents", "passages", "unchanged", "encoded", "added", "removed")
 
 
 def documents_table(items: Iterable[Document | Reject]) -> pa.Table:
@@ -137,15 +139,15 @@ def write(passages: pa.Table, store: HybridStore, origin: Origin) -> Note:
     """
     here, notes = _parted(passages)
     note = Note.sum(notes)
-    records, rejects = records_of(here), list(note.rejects)
+    records, rejects, added = records_of(here), list(note.rejects), 0
     if records:
         output = output_of(here, origin)
         try:
-            store.upsert(records, output)
+            added = _stored(records, output, store)
         except InvalidInput:  # one of them is nothing for this store
             for row, record in enumerate(records):
                 try:
-                    store.upsert([record], output[row])
+                    added += _stored([record], output[row], store)
                 except InvalidInput as error:
                     rejects.append(Reject(record.id, str(error)))
     refused = len(rejects) - len(note.rejects)
@@ -153,9 +155,17 @@ def write(passages: pa.Table, store: HybridStore, origin: Origin) -> Note:
         note,
         passages=note.passages - refused,
         encoded=len(records) - refused,
+        added=added,
         removed=remove_former(store, note.ends),
         rejects=rejects,
     )
+
+
+def _stored(records: list[Record], output: M3Output, store: HybridStore) -> int:
+    """How many were new."""
+    new = store.compare(records).new
+    store.upsert(records, output)
+    return new
 
 
 def _encoded(records: list[Record], encode: Callable[[list[str]], M3Output]) -> tuple[list[M3Output], list[Reject]]:

@@ -17,6 +17,7 @@ class Summary:
         passages: that they have.
         unchanged: of these, those that the collection had already.
         encoded: those that were new or changed.
+        added: those that were new.
         removed: passages of the collection that their documents, or the source, no longer have.
         rejected: what could not be used.
         rejects: the first 20 of these.
@@ -27,6 +28,7 @@ class Summary:
     passages: int = 0
     unchanged: int = 0
     encoded: int = 0
+    added: int = 0
     removed: int = 0
     rejected: int = 0
     rejects: tuple[Reject, ...] = ()

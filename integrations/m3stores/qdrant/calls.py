@@ -54,7 +54,11 @@ class Calls:
                 pause = _pause_after(error, attempt)
                 if pause is None or attempt == _ATTEMPTS:
                     raise self._named(error, attempt) from error
-                await settled(self._pause(pause))
+                await self.pause(pause)
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, as the client's calls do."""
+        await settled(self._pause(seconds))
 
     def check(self) -> None:
         """Refuses to work when it cannot.

@@ -8,6 +8,7 @@ from m3core import InvalidInput, Record, StoreError
 from m3stores.collection import Schema
 from m3stores.filters import Expression
 from m3stores.qdrant.base import PointsMissing, QdrantEngine, payload_bytes
+from m3stores.qdrant.bulk import BulkLoad
 from m3stores.qdrant.calls import Calls, NotFound
 from m3stores.qdrant.filters import ServerDialect, qdrant_filter
 from m3stores.qdrant.layout import Layout, QdrantSettings
@@ -20,9 +21,17 @@ _PAYLOAD_BYTES = 8 << 20  # of a record; the largest multi-vector takes 22 MB of
 
 @dataclass
 class Known:
-    """What the engines of one store know of its collection."""
+    """What the engines of one store know of its collection.
+
+    Attributes:
+        schema: of the collection; `None` if it has not been read, or does not exist.
+        deferred: whether a bulk load had put its graph off and not ended, when the schema was read.
+        deferring: whether this store is at a bulk load.
+    """
 
     schema: Schema | None = None
+    deferred: bool = False
+    deferring: bool = False
 
 
 class ServerEngine(QdrantEngine):
@@ -46,6 +55,7 @@ class ServerEngine(QdrantEngine):
         self._known = known
         self._settings = settings
         self.address: str | None = f"qdrant:{url}"
+        self._bulk = BulkLoad(collection, self._call, calls, self._server_models)
 
     async def schema(self, *, fresh: bool = False) -> Schema | None:
         """What the collection holds."""
@@ -57,6 +67,7 @@ class ServerEngine(QdrantEngine):
                 self._known.schema = None
                 return None
             schema = self._server_models.schema(info, self._name)
+            self._known.deferred = self._server_models.deferred(info) is not None
             if not schema.foreign:
                 await self._index_fields(info.payload_schema)
             self._known.schema = schema
@@ -70,7 +81,8 @@ class ServerEngine(QdrantEngine):
     async def create(self, schema: Schema) -> Schema:
         """Makes the collection."""
         try:
-            await self._call("create_collection", **self._server_models.collection(schema))
+            arguments = self._server_models.collection(schema, deferred=self._known.deferring)
+            await self._call("create_collection", **arguments)
         except InvalidInput:  # somebody else was faster, or it cannot be
             if await self.schema() is None:
                 raise
@@ -143,8 +155,55 @@ class ServerEngine(QdrantEngine):
 
     async def drop(self) -> None:
         """Deletes the collection."""
+        if (target := (await self._aliases()).get(self._name)) is not None:  # which a server would pass over
+            raise InvalidInput(f"{self._name!r} is an alias of the collection {target!r}: drop that one")
         await self._call("delete_collection")
         self._known.schema = None
+
+    async def begin_bulk(self) -> None:
+        """From now on the dense vectors' graph is not built, of a collection that is made later either."""
+        self._known.deferring = True
+        await self._bulk.begin()
+
+    async def end_bulk(self) -> None:
+        """Puts the settings back."""
+        self._known.deferring = False
+        await self._bulk.end()
+
+    async def built(self, timeout: float, show_progress: bool) -> None:
+        """Waits for the server's indexes. See `BulkLoad`."""
+        await self._bulk.built(timeout, show_progress)
+
+    async def aliased(self, alias: str) -> str | None:
+        """The collection that an alias points to; `None` if there is no such alias.
+
+        Raises:
+            InvalidInput: no alias can be called so, or a collection is.
+        """
+        if not alias:
+            raise InvalidInput("an alias needs a name")
+        target = (await self._aliases()).get(alias)
+        if target is None and (alias == self._name or await self._calls("collection_exists", collection_name=alias)):
+            raise InvalidInput(
+                f"{alias!r} is the name of a collection, which no alias can have: choose another one, or index into a "
+                f"collection of another name and drop {alias!r} before the alias is made"
+            )
+        return target
+
+    async def point_alias(self, alias: str) -> str | None:
+        """Makes an alias point to this collection, at once. Returns what it pointed to before."""
+        aliases = await self._aliases()
+        former, target = await self.aliased(alias), aliases.get(self._name, self._name)
+        if await self.schema(fresh=True) is None:
+            raise InvalidInput(f"collection {self._name!r} does not exist: its first upsert makes it")
+        if former != target:
+            operations = self._server_models.alias_change(alias, former, target)
+            await self._calls("update_collection_aliases", change_aliases_operations=operations)
+        return former
+
+    async def _aliases(self) -> dict[str, str]:
+        answer = await self._calls("get_aliases")
+        return {alias.alias_name: alias.collection_name for alias in answer.aliases}
 
     async def close(self) -> None:
         """Closes the client."""

@@ -7,7 +7,7 @@ from m3core import CollectionMismatch, M3Output, Mode, Record, SparseVector
 from m3stores.collection import Schema
 from m3stores.qdrant.layout import HASH, Layout, QdrantSettings
 
-_KEY = "m3"  # of what we note in a collection's metadata
+_KEY, _BULK = "m3", "m3_bulk"  # of what we note in a collection's metadata; an update replaces a key's whole value
 
 
 class ServerModels:
@@ -24,8 +24,8 @@ class ServerModels:
         self._layout = layout
         self._settings = settings
 
-    def collection(self, schema: Schema) -> dict[str, Any]:
-        """The arguments of `create_collection`."""
+    def collection(self, schema: Schema, *, deferred: bool) -> dict[str, Any]:
+        """The arguments of `create_collection`; `deferred` as if a bulk load had begun."""
         settings, layout, m = self._settings, self._layout, self._m
         vectors = {}
         if schema.dense_dim is not None:
@@ -34,6 +34,7 @@ class ServerModels:
                 distance=m.Distance.DOT,
                 on_disk=settings.on_disk or None,
                 quantization_config=self._quantization(),
+                hnsw_config=m.HnswConfigDiff(m=0) if deferred else None,
             )
         if schema.multivector_dim is not None:
             vectors[layout.multivector] = m.VectorParams(
@@ -52,12 +53,50 @@ class ServerModels:
             "shard_number": settings.shards,
             "replication_factor": settings.replicas,
             "write_consistency_factor": settings.write_consistency,
-            "metadata": self.note(schema),
+            "metadata": self.note(schema) | (self.deferral(None) if deferred else {}),
         }
 
     def note(self, schema: Schema) -> dict[str, Any]:
         """A schema, for a collection's metadata."""
         return {_KEY: schema.as_json()}
+
+    def edges(self, info: Any) -> tuple[int | None, int] | None:
+        """How many edges a node of the graph has: the dense vectors' own setting, if any, and the collection's.
+
+        `None` if there are no dense vectors.
+        """
+        dense = self.vectors(info).get(self._layout.dense)
+        if dense is None:
+            return None
+        return dense.hnsw_config.m if dense.hnsw_config else None, info.config.hnsw_config.m
+
+    def with_edges(self, number: int) -> dict[str, Any]:
+        """The change to a graph with so many; 0 is none."""
+        return {self._layout.dense: self._m.VectorParamsDiff(hnsw_config=self._m.HnswConfigDiff(m=number))}
+
+    def deferral(self, former: int | None) -> dict[str, Any]:
+        """A note, for a collection's metadata, that its dense vectors had this setting before a bulk load."""
+        return {_BULK: {"m": former}}
+
+    def deferred(self, info: Any) -> dict[str, Any] | None:
+        """That note."""
+        note: dict[str, Any] | None = (info.config.metadata or {}).get(_BULK)
+        return note
+
+    def no_deferral(self) -> dict[str, Any]:
+        """The change of metadata that removes it."""
+        return {_BULK: None}
+
+    def awakening(self) -> Any:
+        """An empty change, by which a server goes on that has work to do and has not begun, after a restart say."""
+        return self._m.OptimizersConfigDiff()
+
+    def alias_change(self, alias: str, former: str | None, target: str) -> list[Any]:
+        """The operations, for one request, that make an alias point to another collection."""
+        m = self._m
+        old = [] if former is None else [m.DeleteAliasOperation(delete_alias=m.DeleteAlias(alias_name=alias))]
+        link = m.CreateAlias(collection_name=target, alias_name=alias)
+        return [*old, m.CreateAliasOperation(create_alias=link)]
 
     def schema(self, info: Any, collection: str) -> Schema:
         """What a collection holds, by what the server says of it.

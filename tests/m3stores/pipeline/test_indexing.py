@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Record
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Record, StoreError
 from m3stores import HybridStore, QdrantStore
+from m3stores.collection import Comparison
 from m3stores.pipeline import Summary, index
 
 Put = Callable[..., Summary]
@@ -46,7 +47,7 @@ def write(folder: Path, texts: list[str]) -> None:
 
 
 def put(source: Any, encoder: M3Encoder, store: HybridStore, **options: Any) -> Summary:
-    return index(source, encoder, store, **{"tokens": 24, "overlap": 0} | options)
+    return index(source, encoder, store, **{"tokens": 24, "overlap": 0, "exact": True} | options)
 
 
 def held(store: HybridStore) -> dict[str, Record]:
@@ -59,6 +60,7 @@ def test_all_passages_are_there_with_their_vectors(folder: Path, tiny_m3: M3Enco
     summary = put(folder, tiny_m3, fresh)
     found = held(fresh)
     assert (summary.documents, summary.passages, summary.encoded) == (5, len(found), len(found))
+    assert summary.added == len(found)
     assert found["r1"] == Record("r1", "two", {"year": 2001})
     passages = [record for name, record in found.items() if name.startswith("docs/long.txt")]
     passages.sort(key=lambda record: record.metadata["passage"])
@@ -80,7 +82,8 @@ def test_what_is_unchanged_is_not_encoded_again(
     again = put(folder, tiny_m3, fresh)
     assert (again.encoded, again.unchanged, again.removed, texts) == (0, first.passages, 0, [])
     write(folder, ["one", "another", "three", "four"])
-    assert put(folder, tiny_m3, fresh).encoded == 2
+    summary = put(folder, tiny_m3, fresh)
+    assert (summary.encoded, summary.added) == (2, 1)
     assert sorted(texts) == ["another", "four"]
     assert held(fresh) == before | {
         "r1": Record("r1", "another", {"year": 2001}),
@@ -209,6 +212,25 @@ def test_what_fails_under_way_is_raised_and_gone_on_with(
         assert summary.encoded == 100 - summary.unchanged <= 60
 
 
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_wrong_number_of_records_is_told(tiny_m3: M3Encoder, change: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is lost, or that another program has written meanwhile."""
+    upsert = QdrantStore.upsert
+
+    def miscounting(store: QdrantStore, records: list[Record], output: M3Output) -> list[str]:
+        if change < 0:
+            return upsert(store, records[1:], output[1:])
+        return upsert(store, [*records, Record("other", "")], output[[*range(len(records)), 0]])
+
+    with QdrantStore("test") as store:
+        put([{"id": str(i), "text": "one"} for i in range(4)], tiny_m3, store)
+        monkeypatch.setattr(QdrantStore, "upsert", miscounting)
+        source = [{"id": str(i), "text": "two"} for i in range(6, 1, -1)]  # first what is new
+        said = rf"holds {7 + change} records and not 7: 4 were there, 3 are new, 0 were removed\. Unless another"
+        with pytest.raises(StoreError, match=said):
+            put(source, tiny_m3, store)
+
+
 def test_no_more_is_on_its_way_than_was_asked_for(tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, stored, most = 0, 0, 0
     encode, upsert = M3Encoder.encode_documents, QdrantStore.upsert
@@ -243,8 +265,8 @@ def test_bad_arguments_are_named(tiny_m3: M3Encoder, folder: Path) -> None:
 
 def test_the_hash_of_text_and_metadata_tells_what_changed(fresh: HybridStore, tiny_m3: M3Encoder) -> None:
     records = [Record(str(i), text, {"n": i}) for i, text in enumerate(SENTENCES)]
-    assert fresh.changed(records) == records
+    assert fresh.compare(records) == Comparison(records, 5)
     fresh.upsert(records, tiny_m3.encode_documents(SENTENCES))
-    assert fresh.changed(records) == []
+    assert fresh.compare(records) == Comparison([], 0)
     other = [Record("0", "new", {"n": 0}), Record("1", SENTENCES[1], {"n": 9}), records[2], Record("x", "new")]
-    assert [record.id for record in fresh.changed(other)] == ["0", "1", "x"]
+    assert fresh.compare(other) == Comparison([other[0], other[1], other[3]], 1)
