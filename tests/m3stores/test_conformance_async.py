@@ -36,6 +36,9 @@ async def test_every_operation_has_a_twin(home) -> None:
     for mode in ALL:
         assert str(await store.avectors(ids, mode)) == str(store.vectors(ids, mode))
 
+    some = [*records(3, first=64), *records(1, first=900)]
+    assert await store.acompare(some) == store.compare(some)
+    assert store.compare(some).new == 3
     page, twin = store.page(size=9, filter=where), await store.apage(size=9, filter=where)
     assert (page.records, page.next is None) == (twin.records, twin.next is None)
     pages = [page async for page in store.ascroll(size=9, filter=where, with_vectors=True)]

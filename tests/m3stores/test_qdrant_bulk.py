@@ -190,6 +190,26 @@ def test_two_loads_at_once(server: Serving) -> None:
         assert (graph(server), note(server), two.count()) == (24, None, 2 * N)
 
 
+def test_a_load_that_begins_just_when_another_one_ends(server: Serving) -> None:
+    """It has read the other's note, which is then removed."""
+    made(server, 24)
+    with server.store() as store:
+        with store.bulk_load():
+            server.rest.backend["test"].patch({"metadata": {"m3_bulk": None}})
+        assert (graph(server), note(server)) == (24, None)
+
+
+def test_a_server_that_keeps_no_metadata_is_refused(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(server, 24)
+    collection = server.rest.backend["test"]
+    patch = collection.patch
+    monkeypatch.setattr(collection, "patch", lambda asked: patch({**asked, "metadata": None}))
+    with server.store() as store:
+        with pytest.raises(StoreError, match=r"needs Qdrant 1\.16 or later"), store.bulk_load():
+            pass
+        assert graph(server) == 24
+
+
 def test_trouble_on_the_way(server: Serving) -> None:
     made(server, 24)
     with server.store() as store:

@@ -37,6 +37,7 @@ class BulkLoad:
             models: in the client's classes.
         """
         self._name, self._call, self._calls, self._models = collection, call, calls, models
+        self._note: dict[str, Any] | None = None
 
     async def begin(self) -> None:
         """Gives a graph up, if there are a collection and dense vectors."""
@@ -47,6 +48,10 @@ class BulkLoad:
         own, _ = edges
         if self._models.deferred(info) is None:  # else another load goes on, or was killed
             await self._call("update_collection", metadata=self._models.deferral(own))
+            info = await self._info()
+        self._note = None if info is None else self._models.deferred(info)
+        if self._note is None:
+            raise StoreError(f"collection {self._name!r} has lost its metadata: bulk_load needs Qdrant 1.16 or later")
         if own != 0:
             await self._call("update_collection", vectors_config=self._models.with_edges(0))
 
@@ -57,9 +62,12 @@ class BulkLoad:
         none can be taken away. The graph is the same.
         """
         info = await self._info()
-        note = None if info is None else self._models.deferred(info)
         edges = None if info is None else self._models.edges(info)
-        if note is None or edges is None:
+        if edges is None:
+            return
+        mine, self._note = self._note, None
+        note = self._models.deferred(info) or (mine if edges[0] == 0 else None)  # another load that ended just when
+        if note is None:  # this one began may have removed it
             return
         former = edges[1] if note["m"] is None else note["m"]
         await self._call("update_collection", vectors_config=self._models.with_edges(former))

@@ -169,7 +169,8 @@ class QdrantStore(HybridStore):
         Several loads may go on at once. The first one that ends puts the settings back; for the others nothing is lost,
         but the graph is built while they write.
 
-        An embedded collection has no graph until `optimize`: there is nothing to put off, and nothing is done.
+        An embedded collection has no graph until `optimize`: there is nothing to put off, and nothing is done. An event
+        loop stands still while a load begins and ends.
 
         Args:
             timeout: how long to wait at the end, in seconds.
