@@ -1,6 +1,7 @@
 """`QdrantStore.bulk_load`: the graph is put off, and comes back whatever happens. Through the stand-in."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -81,6 +82,18 @@ def test_a_collection_that_comes_into_being_has_no_graph_until_the_end(server: S
         assert (graph(server), note(server)) == (16, None)
         store.drop()
         store.upsert(records(N), random_output(N))
+        assert graph(server) is None
+
+
+def test_a_copy_in_another_process_belongs_to_the_load(server: Serving) -> None:
+    with server.store() as store:
+        with store.bulk_load(), pickle.loads(pickle.dumps(store)) as copy:
+            copy.upsert(records(N), random_output(N))
+            assert graph(server) == 0
+        assert (graph(server), note(server)) == (16, None)
+        store.drop()
+        with pickle.loads(pickle.dumps(store)) as copy:
+            copy.upsert(records(N), random_output(N))
         assert graph(server) is None
 
 
@@ -227,7 +240,7 @@ def test_it_waits_for_the_server(server: Serving, status: str) -> None:
     made(server)
     reports = server.rest.backend["test"]
     with server.store() as store:
-        with store.bulk_load():
+        with store.bulk_load(timeout=20):
             reports.reports = [("yellow", "ok"), ("green", "ok"), *[(status, "ok")] * 5, ("green", "ok")]
         assert reports.reports == []
         assert graph(server) == 16

@@ -83,6 +83,7 @@ class QdrantStore(HybridStore):
         settings = settings or QdrantSettings()
         self._edge: EdgeEngine | None = None
         self._server: ServerEngine | None = None
+        known = self._known = Known()
         if url is None:
             if layout != OURS or adopt or api_key or prefer_grpc or settings.of_servers():
                 raise InvalidInput(
@@ -104,7 +105,6 @@ class QdrantStore(HybridStore):
             "timeout": timeout,
             "check_compatibility": False,
         }
-        known = Known()
 
         def engine(client: Callable[..., Any], blocking: bool) -> ServerEngine:
             calls = Calls(lambda: client(**arguments), url, blocking=blocking)
@@ -136,6 +136,14 @@ class QdrantStore(HybridStore):
                 M3Warning,
                 stacklevel=2,
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `HybridStore`. A copy that is made within a bulk load belongs to it."""
+        return *super().__reduce__(), self._known.deferring
+
+    def __setstate__(self, deferring: bool) -> None:
+        """Of a copy."""
+        self._known.deferring = deferring
 
     def optimize(self) -> None:
         """Builds the index of the dense vectors and tidies up: searches of 100,000 records get five times as fast.
