@@ -11,6 +11,7 @@ from m3cli.encode import encode
 from m3cli.evaluate import evaluate
 from m3cli.index import index
 from m3cli.info import info
+from m3cli.plan import plan
 from m3cli.score import score
 from m3cli.search import search
 from m3cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (search, index, encode, score, download, info):
+for command in (search, index, plan, encode, score, download, info):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")

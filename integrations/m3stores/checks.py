@@ -9,7 +9,7 @@ import numpy as np
 from m3core import InvalidInput, M3Output, Record
 from m3core.tokenizer import check_text
 
-_MOST_FLOATS = 2**20 - 1  # in one multi-vector: Qdrant's own limit
+MOST_FLOATS = 2**20 - 1  # in one multi-vector: Qdrant's own limit
 _MOST_INTEGER = 2**63
 _LARGEST = 65504.0  # that float16 holds; scores of such vectors stay finite
 _NOT_SOUND = f"holds NaN, infinity or numbers beyond ±{_LARGEST:.0f}"
@@ -105,10 +105,10 @@ def check_output(output: M3Output, names: Sequence[str] | None = None) -> None:
     for name, rows in zip(names, output.multivector or (), strict=False):
         if not rows.size:
             raise InvalidInput(f"the multi-vector of {name} has no rows")
-        if rows.size > _MOST_FLOATS:
+        if rows.size > MOST_FLOATS:
             raise InvalidInput(
                 f"the multi-vector of {name} has {len(rows)} rows of {rows.shape[1]} numbers, more than "
-                f"the {_MOST_FLOATS} that Qdrant takes: split the text, cut it with max_length, or encode without the "
+                f"the {MOST_FLOATS} that Qdrant takes: split the text, cut it with max_length, or encode without the "
                 "mode 'multivector'"
             )
         if rows.dtype.kind not in "fiu" or not (np.abs(rows) <= _LARGEST).all():
