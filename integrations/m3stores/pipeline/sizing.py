@@ -28,9 +28,7 @@ POINT_MEMORY_BYTES = 220  # measured growth of anonymous memory beside vectors: 
 POINT_DISK_BYTES = 350  # measured: id, hash, three short metadata fields, and the tables of points
 TEXT_BYTES = 3.2  # a token: 4.0 of UTF-8 (3.7 to 4.3 in Chinese and English passages), of which LZ4 leaves 0.8
 NONZEROS = (1.64, 0.81)  # a × tokens^b distinct ones, in Chinese and English passages: 39 of 50, 118 of 200, 257 of 512
-DISK_ROOM = (
-    1.5  # for segments that are there twice while they are optimized: what Qdrant's documentation adds to memory
-)
+DISK_ROOM = 1.5  # segments are there twice while they are optimized: what Qdrant's documentation adds to memory
 MEMORY_SHARE = 0.8  # of a node's memory: more, says Qdrant's guide to memory, is a sign of a problem
 
 STORE_SECONDS = 1.2e-4  # measured: 8,380 records a second with dense and sparse vectors of 1024 and 100 numbers
