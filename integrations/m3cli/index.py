@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from rich.console import Console
 
 from m3cli.options import (
     DEFAULT_COLLECTION,
@@ -21,8 +20,23 @@ from m3cli.options import (
     load,
     open_store,
 )
-from m3core import InvalidInput, Mode
-from m3core.parts import write_json
+from m3cli.sources import (
+    EncodingOption,
+    IdColumnOption,
+    ModesOption,
+    OverlapOption,
+    RayOption,
+    RejectsOption,
+    ReportOption,
+    SourceArgument,
+    StrictOption,
+    TextColumnOption,
+    TokensOption,
+    chosen,
+    shows_progress,
+    tell,
+)
+from m3core import InvalidInput
 from m3stores import QdrantSettings, QdrantStore, pipeline
 from m3stores.pipeline.sources import files_of
 
@@ -30,28 +44,23 @@ _QDRANT: dict[str, Any] = {"rich_help_panel": "Qdrant"}
 
 
 def index(
-    source: Annotated[
-        Path, typer.Argument(help="A file or a folder: JSON lines, Parquet, CSV, plain text, Markdown; or BEIR's.")
-    ],
+    source: SourceArgument,
     store: Annotated[str, typer.Option(help="Where to: qdrant: or chroma:, and a directory or a server's url.")],
     collection: CollectionOption = DEFAULT_COLLECTION,
     model: ModelOption = DEFAULT_MODEL,
-    modes: Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model has.")] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(help="Of a passage at most. Default: 512; records are whole if the model can read them."),
-    ] = None,
-    overlap: Annotated[int | None, typer.Option(help="Of passages, in tokens. Default: an eighth of them.")] = None,
-    text_column: Annotated[str, typer.Option(help="Of a table.")] = "text",
-    id_column: Annotated[
-        str | None, typer.Option(help="Of a table. Default: _id or id, or else file and line.")
-    ] = None,
-    encoding: Annotated[str, typer.Option(help="Of texts and CSV, such as gb18030.")] = "utf-8-sig",
+    modes: ModesOption = None,
+    tokens: TokensOption = None,
+    overlap: OverlapOption = None,
+    text_column: TextColumnOption = "text",
+    id_column: IdColumnOption = None,
+    encoding: EncodingOption = "utf-8-sig",
     sync: Annotated[bool, typer.Option("--sync", help="Remove what is not in the source.")] = False,
-    rejects: Annotated[
-        Path, typer.Option(help="A file for what cannot be used, with reasons; written if there is any.")
-    ] = Path("rejects.jsonl"),
-    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything was rejected.")] = False,
+    from_encoded: Annotated[
+        bool, typer.Option("--from-encoded", help="SOURCE is a folder of m3 encode: no model is needed.")
+    ] = False,
+    rejects: RejectsOption = Path("rejects.jsonl"),
+    strict: StrictOption = False,
+    ray: RayOption = None,
     bulk: Annotated[
         bool,
         typer.Option("--bulk", help="Build the server's graph once, at the end, and check the count.", **_QDRANT),
@@ -67,7 +76,7 @@ def index(
     ] = False,
     shards: Annotated[int | None, typer.Option(min=1, help="Of a new collection on a server.", **_QDRANT)] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="Of each of these shards.", **_QDRANT)] = None,
-    report: Annotated[Path | None, typer.Option(help="A JSON file for what was done.")] = None,
+    report: ReportOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_length: MaxLengthOption = None,
@@ -76,8 +85,10 @@ def index(
     revision: RevisionOption = None,
 ) -> None:
     """Split, encode and store a source. Run again, it goes on where it stopped, and takes what is new or changed."""
-    files_of(source)  # before the model loads
-    wanted = cast("list[Mode] | None", [m.strip() for m in modes.split(",")] if modes else None)
+    if from_encoded and (sync or ray is not None):
+        raise InvalidInput("--from-encoded only stores what was encoded: leave out --sync and --ray")
+    if not from_encoded:
+        files_of(source)  # before the model loads
     settings = QdrantSettings(
         quantization=cast("Literal['int8', 'turbo4'] | None", quantization),
         on_disk=on_disk,
@@ -88,47 +99,37 @@ def index(
         raise InvalidInput(
             "--bulk, --alias, --quantization, --on-disk, --shards and --replicas are for a store at qdrant:…"
         )
-    show_progress = Console(stderr=True).is_terminal
+    exact = bulk or alias is not None
+    wanted, show_progress = chosen(modes), shows_progress()
     with open_store(store, collection, settings=settings) as target:
         qdrant = target if isinstance(target, QdrantStore) else None
         if qdrant and alias is not None:
             qdrant.aliased(alias)  # what would be refused in the end is refused now
-        encoder = load(model, device, dtype, max_length, endpoint, revision, mcls)
+        encoder = None if from_encoded else load(model, device, dtype, max_length, endpoint, revision, mcls)
         with qdrant.bulk_load(show_progress=show_progress) if qdrant and bulk else nullcontext():
-            summary = pipeline.index(
-                source,
-                encoder,
-                target,
-                modes=wanted,
-                text_column=text_column,
-                id_column=id_column,
-                encoding=encoding,
-                tokens=tokens,
-                overlap=overlap,
-                sync=sync,
-                exact=bulk or alias is not None,
-                rejects=rejects,
-                show_progress=show_progress,
-            )
+            if encoder is None:
+                summary = pipeline.load(
+                    source, target, modes=wanted, exact=exact, rejects=rejects, show_progress=show_progress
+                )
+            else:
+                summary = pipeline.index(
+                    source,
+                    encoder,
+                    target,
+                    modes=wanted,
+                    text_column=text_column,
+                    id_column=id_column,
+                    encoding=encoding,
+                    tokens=tokens,
+                    overlap=overlap,
+                    sync=sync,
+                    exact=exact,
+                    rejects=rejects,
+                    ray=ray,
+                    show_progress=show_progress,
+                )
         held = f"{target.count()} in collection {collection!r} ({', '.join(target.modes)})"
         if qdrant and alias is not None and not (strict and summary.rejected):
             former = qdrant.point_alias(alias)
             held += f"\nalias {alias!r} points to it; before: {former or 'nothing'}"
-    if report is not None:
-        write_json(report, summary.report())
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    say(
-        f"{summary.documents} documents, {summary.passages} passages → {store}: {summary.encoded} encoded "
-        f"({summary.rate:.1f}/s), {summary.unchanged} unchanged, {summary.removed} removed"
-    )
-    for reject in summary.rejects:
-        say(f"rejected: {reject.reason}")
-    if summary.rejected:
-        say(f"{summary.rejected} rejected, listed in {rejects}" + ("; nothing was removed for --sync" if sync else ""))
-    say(held)
-    if strict and summary.rejected:
-        raise typer.Exit(1)
+    tell(summary, store, report=report, rejects=rejects, strict=strict, also=held, sync=sync)

@@ -39,12 +39,18 @@ class Keys:
 
     def lacking(self, records: Sequence[Record]) -> list[Record]:
         """Those of some records that are not there, or with another text or other metadata."""
-        if not len(self) or not records:
+        if not len(self):
             return list(records)
-        keys = np.array([_key(record.id, text_hash(record)) for record in records], dtype=f"S{_BYTES}")
+        held = self.hold([(record.id, text_hash(record)) for record in records])
+        return [record for record, there in zip(records, held, strict=True) if not there]
+
+    def hold(self, contents: Sequence[tuple[str, str]]) -> npt.NDArray[np.bool_]:
+        """For each id and its `content_hash` whether they are there."""
+        if not len(self):
+            return np.zeros(len(contents), dtype=bool)
+        keys = np.array([_key(*content) for content in contents], dtype=self.sorted.dtype)
         places = np.minimum(np.searchsorted(self.sorted, keys), len(self) - 1)
-        there = self.sorted[places] == keys
-        return [record for record, held in zip(records, there, strict=True) if not held]
+        return np.asarray(self.sorted[places] == keys)
 
 
 def _key(record_id: str, content: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Mode, Record
+from m3core import CollectionMismatch, Fingerprint, InvalidInput, M3Encoder, M3Output, Mode, Record
 from m3stores.checks import checked_records
 from m3stores.collection import Hit
 from m3stores.engine import gently
@@ -97,7 +97,7 @@ class TextIndex:
             modes=wanted,
             show_progress=show_progress,
             total=len(records) if total is None and isinstance(records, Sized) else total,
-            window=self.window(wanted),
+            window=window(self.encoder.fingerprint, wanted),
         )
         for output in outputs:
             yield [waiting.popleft() for _ in range(len(output))], output
@@ -130,11 +130,6 @@ class TextIndex:
                 f"collection {self.store.collection!r} keeps {', '.join(kept)}, and cannot be given other modes"
             )
         return wanted if wanted is not None else kept or self.encoder.modes
-
-    def window(self, modes: Sequence[Mode]) -> int:
-        """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""
-        width = self.encoder.fingerprint.multivector_dim
-        return _WINDOW if width is None or "multivector" not in modes else max(64, min(_WINDOW, _ROWS // width))
 
     def search(self, queries: Sequence[str], *, rerank: bool | None = None, **options: Any) -> list[list[Hit]]:
         """The best records for each query.
@@ -197,3 +192,9 @@ class TextIndex:
         if rerank is None:
             rerank = modes is None and "multivector" in self.store.modes
         return rerank, (*legs, "multivector") if rerank and "multivector" not in legs else legs or None
+
+
+def window(fingerprint: Fingerprint | None, modes: Sequence[Mode]) -> int:
+    """How many records are encoded before they are stored: fewer where multi-vectors are wide, to save memory."""
+    width = None if fingerprint is None else fingerprint.multivector_dim
+    return _WINDOW if width is None or "multivector" not in modes else max(64, min(_WINDOW, _ROWS // width))

@@ -176,23 +176,31 @@ def test_encode_to_json_lines(records: Path, tmp_path: Path, mini: M3Encoder) ->
     assert len(rows[0]["multivector"]) == len(expected.multivector[0])
 
 
-def test_encode_to_parquet(records: Path, tmp_path: Path, mini: M3Encoder) -> None:
+def test_encode_to_parquet_and_store_without_a_model(records: Path, tmp_path: Path, mini: M3Encoder) -> None:
     import pyarrow.parquet as pq
 
-    m3("encode", records, tmp_path / "out.parquet", "--modes", "dense, sparse", *MINI)
-    table = pq.read_table(tmp_path / "out.parquet")
-    assert table.column_names == ["_id", "dense", "sparse_indices", "sparse_values"]
+    encoded, address = tmp_path / "out.parquet", f"qdrant:{tmp_path / 'index'}"
+    assert "2 encoded" in m3("encode", records, encoded, "--modes", "dense, sparse", *MINI)
+    table = pq.read_table(encoded)
+    assert table.column_names == ["_id", "text", "metadata", "dense", "sparse_indices", "sparse_values", "text_hash"]
     row = table.to_pylist()[0]
     expected = mini.encode_documents(["巴黎是法国的首都。", "Tokyo"]).sparse[0].as_dict()
     assert dict(zip(row["sparse_indices"], row["sparse_values"], strict=True)) == pytest.approx(expected, abs=1e-6)
+    out = m3("index", encoded, "--from-encoded", "--store", address, "--model", "./missing")
+    assert "2 in collection 'documents' (dense, sparse)" in out
+    assert "巴黎" in m3("search", "法国首都在哪里？", "--store", address, *MINI)
+    with pytest.raises(InvalidInput, match="leave out --sync and --ray"):
+        m3("index", encoded, "--from-encoded", "--sync", "--store", address)
 
 
-def test_encode_leaves_nothing_half_written(records: Path, tmp_path: Path) -> None:
+def test_encode_passes_over_what_cannot_be_used(records: Path, tmp_path: Path) -> None:
     with records.open("a") as file:
         file.write('{"_id": "c", "body": "no text"}\n')
-    with pytest.raises(InvalidInput, match=r"in\.jsonl:3: expected an _id and a text"):
-        m3("encode", records, tmp_path / "out.jsonl", *MINI)
-    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+    rejects = tmp_path / "rejects.jsonl"
+    out = m3("encode", records, tmp_path / "out.jsonl", "--rejects", rejects, *MINI)
+    assert "2 encoded" in out
+    assert "the column 'text' is missing" in out
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["in.jsonl", "out.jsonl", "rejects.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +208,7 @@ def test_encode_leaves_nothing_half_written(records: Path, tmp_path: Path) -> No
     [
         ("out.csv", r"must end in \.jsonl or \.parquet"),
         ("out", r"must end in \.jsonl or \.parquet"),
-        ("in.jsonl", "must not be the source"),
+        ("in.jsonl", "is the source"),
         ("no/such/out.jsonl", "its folder must exist"),
     ],
 )
@@ -214,7 +222,7 @@ def test_encode_refuses_a_target_before_the_model_loads(
 
 
 def test_encode_refuses_an_empty_source(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"in\.jsonl is empty"):
+    with pytest.raises(InvalidInput, match=r"in\.jsonl: it is empty"):
         m3("encode", write_records(tmp_path / "in.jsonl"), tmp_path / "out.parquet", "--model", "./missing")
 
 

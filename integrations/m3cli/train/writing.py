@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from m3cli.targets import completed
 from m3core import InvalidInput
+from m3core.parts import completed
 
 
 def check_target(target: Path, sources: Iterable[Path]) -> None:

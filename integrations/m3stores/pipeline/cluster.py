@@ -24,13 +24,13 @@ from m3core import InvalidInput, M3Error, Mode, StoreError
 from m3core.lazy import LazyEncoder
 from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
-from m3stores.pipeline.job import Job
+from m3stores.pipeline.job import Job, Target
+from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import sound
 from m3stores.pipeline.seen import Seen
 from m3stores.pipeline.sources import Documents
-from m3stores.pipeline.steps import Note, documents_table, encode, split, write
+from m3stores.pipeline.steps import documents_table, encode, split, write
 from m3stores.pipeline.tables import Origin
-from m3stores.store import HybridStore
 
 _DOCUMENTS = 256  # to a table
 _LITTLE = 0.25  # of a processor, for what is not encoding; the scheduler adds them up
@@ -39,11 +39,12 @@ _LEAST = 2  # processors that Ray must think there are, so that one may encode b
 _WRITERS = 4  # streams to a server
 
 
-def run(job: Job, address: str) -> None:
+def run(job: Job, documents: Documents, address: str) -> None:
     """Does it.
 
     Args:
         job: what to do. `together` are the passages that a process encodes at once.
+        documents: its source.
         address: of the cluster; see `index`.
 
     Raises:
@@ -52,26 +53,20 @@ def run(job: Job, address: str) -> None:
     """
     origin = Origin(job.encoder.score_weights, job.encoder.fingerprint)
     with _connected(address), _named():
-        DataContext.get_current().enable_progress_bars = job.show_progress and job.store.remote
-        passages = _passages(job, origin)
-        if job.store.remote:
-            sink = StoreSink(job.store, origin)
+        DataContext.get_current().enable_progress_bars = job.show_progress and job.target.remote
+        passages = _passages(job, documents, origin)
+        if job.target.remote:
+            sink = StoreSink(job.target, origin)
             passages.write_datasink(sink, concurrency=_WRITERS, ray_remote_args={"num_cpus": _LITTLE})
             for note in sink.notes:
-                _add(job, note)
+                job.count(note)
             return
         with tqdm(unit="passage", unit_scale=True, disable=not job.show_progress) as bar:
             for table in passages.iter_batches(batch_size=None, batch_format="pyarrow"):
-                note = write(table, job.store, origin)
-                _add(job, note)
+                note = write(table, job.target, origin)
+                job.count(note)
                 bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
                 bar.update(note.encoded + note.unchanged)
-
-
-def _add(job: Job, note: Note) -> None:
-    for name in ("documents", "passages", "unchanged", "encoded", "added", "removed"):
-        setattr(job.summary, name, getattr(job.summary, name) + getattr(note, name))
-    job.rejects.add(*note.rejects)
 
 
 class DocumentSource(Datasource):
@@ -126,27 +121,27 @@ class StoreSink(Datasink[list[Note]]):
         notes: what was done, when it is done.
     """
 
-    def __init__(self, store: HybridStore, origin: Origin) -> None:
-        """Takes the collection, and what made the representations."""
-        self._store, self._origin = store, origin
+    def __init__(self, target: Target, origin: Origin) -> None:
+        """Takes the target, and what made the representations."""
+        self._target, self._origin = target, origin
         self.notes: list[Note] = []
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> list[Note]:
         """Stores some."""
-        return [write(block, self._store, self._origin) for block in blocks if block.num_rows]
+        return [write(block, self._target, self._origin) for block in blocks if block.num_rows]
 
     def on_write_complete(self, write_result: Any) -> None:
         """Takes the notes."""
         self.notes = [note for notes in write_result.write_returns for note in notes]
 
 
-def _passages(job: Job, origin: Origin) -> Dataset:
+def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     """Encoded passages that are not there yet, and notes."""
     nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     here = nodes[ray.get_runtime_context().get_node_id()]
     try:
         documents: Dataset = ray.data.read_datasource(
-            DocumentSource(job.documents),
+            DocumentSource(source),
             override_num_blocks=1,
             num_cpus=_LITTLE,
             resources={name: _TRACE for name in here if name.startswith("node:")},
@@ -163,7 +158,7 @@ def _passages(job: Job, origin: Origin) -> Dataset:
         arguments["device"] = None  # the one that Ray gives
     documents = documents.map_batches(
         Splitting,
-        fn_constructor_kwargs={"chunker": job.chunker, "keys": job.store.keys()},
+        fn_constructor_kwargs={"chunker": job.chunker, "keys": job.target.keys()},
         batch_size=_DOCUMENTS,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=encoders),

@@ -12,6 +12,9 @@ from m3stores.pipeline.documents import Columns, Document, Kind, Reject
 Rows = Iterator[tuple[int, dict[str, Any] | InvalidInput]]
 """The records of a file with their places, and errors in place of bad ones."""
 
+ENCODED = b"m3"
+"""In the metadata of a Parquet file's schema where it holds encoded passages: what made them."""
+
 _LONGEST = 16 << 20  # bytes of a line, or characters of a table's cell
 _ROWS = 1024  # of a Parquet file at once
 
@@ -48,10 +51,14 @@ def _parquet(path: Path, encoding: str) -> Rows:
     number = 0
     try:
         with pq.ParquetFile(path) as file:
+            if ENCODED in (file.schema_arrow.metadata or {}):
+                raise InvalidInput(f"{path} holds encoded passages: m3 index --from-encoded stores them")
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
+    except InvalidInput as error:
+        yield number, error
     except pa.ArrowException as error:
         yield number, InvalidInput(f"{path} cannot be read: {error}")
 

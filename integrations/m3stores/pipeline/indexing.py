@@ -1,20 +1,15 @@
 """`index`: a source into a collection."""
 
-import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
-from m3core import InvalidInput, M3Encoder, MissingDependency, Mode, StoreError
-from m3stores.pipeline import local
-from m3stores.pipeline.chunks import Chunker
-from m3stores.pipeline.documents import Columns
-from m3stores.pipeline.job import Job
+from m3core import M3Encoder, Mode
+from m3stores.pipeline.counting import check_count
+from m3stores.pipeline.job import job
 from m3stores.pipeline.reading import sound
-from m3stores.pipeline.rejects import Rejects
 from m3stores.pipeline.removing import remove_others
-from m3stores.pipeline.seen import Seen
-from m3stores.pipeline.sources import Documents, Source
+from m3stores.pipeline.running import run
+from m3stores.pipeline.sources import Source
 from m3stores.pipeline.summary import Summary
 from m3stores.store import HybridStore
 from m3stores.text import TextIndex
@@ -80,49 +75,29 @@ def index(
         StoreError: the store failed, on a full disk for instance, or the cluster, or, with `exact`, the collection has
             more or fewer records; what was stored stays.
     """
-    text_index = TextIndex(encoder, store)
-    kept = text_index.modes(modes)
-    together = batch_size or text_index.window(kept)
-    if together < local.PORTIONS:
-        raise InvalidInput(f"batch_size must be at least {local.PORTIONS}, not {batch_size!r}")
-
-    def documents() -> Documents:
-        return Documents(source, Columns(text_column, id_column), encoding)
-
-    started = time.perf_counter()
-    summary = Summary()
-    found, before = documents(), store.count() if exact else 0
-    with closing(Seen()) as seen, closing(Rejects(summary, None if rejects is None else Path(rejects))) as rejected:
-        job = Job(
-            found, Chunker(encoder, tokens, overlap), encoder, store, kept, together, summary, rejected, show_progress
-        )
-        if ray is None:
-            local.run(job, sound(found, seen, keep_ids=sync))
-        else:
-            try:
-                from m3stores.pipeline import cluster
-            except ImportError as error:
-                raise MissingDependency("a cluster needs Ray: pip install 'm3-retrieval[ray]'") from error
-            cluster.run(job, ray)
-        if not summary.documents and not summary.rejected and (sync or found.unit == "B"):
-            raise InvalidInput(f"there is nothing to index: {source} is empty")
-        if sync and not summary.rejected:
+    kept = TextIndex(encoder, store).modes(modes)
+    before = store.count() if exact else 0
+    with job(
+        source,
+        encoder,
+        store,
+        kept,
+        text_column=text_column,
+        id_column=id_column,
+        encoding=encoding,
+        tokens=tokens,
+        overlap=overlap,
+        rejects=rejects,
+        batch_size=batch_size,
+        show_progress=show_progress,
+        keep_ids=sync,
+    ) as work:
+        run(work, ray)
+        if sync and not work.summary.rejected:
             if ray is not None:  # the documents were seen elsewhere
-                for _ in sound(documents(), seen, keep_ids=True):
+                for _ in sound(work.documents(), work.seen, keep_ids=True):
                     pass
-            summary.removed += remove_others(store, seen)
+            work.summary.removed += remove_others(store, work.seen)
     if exact:
-        _check_count(store, before, summary)
-    summary.seconds = time.perf_counter() - started
-    return summary
-
-
-def _check_count(store: HybridStore, before: int, summary: Summary) -> None:
-    """Refuses a collection that has lost records, or got others, since it had as many as `before`."""
-    held, due = store.count(), before + summary.added - summary.removed
-    if held != due:
-        raise StoreError(
-            f"collection {store.collection!r} holds {held} records and not {due}: {before} were there, "
-            f"{summary.added} are new, {summary.removed} were removed. Unless another program writes to it, some are "
-            "lost: index the source again, which stores what is missing"
-        )
+        check_count(store, before, work.summary)
+    return work.summary

@@ -1,38 +1,133 @@
 """What a run is about, wherever it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from m3core import M3Encoder, Mode
+from m3core import InvalidInput, M3Encoder, M3Output, Mode, Record
+from m3stores.collection import Comparison
+from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
+from m3stores.pipeline.documents import Columns
+from m3stores.pipeline.notes import Note
 from m3stores.pipeline.rejects import Rejects
-from m3stores.pipeline.sources import Documents
+from m3stores.pipeline.seen import Seen
+from m3stores.pipeline.sources import Documents, Source
 from m3stores.pipeline.summary import Summary
-from m3stores.store import HybridStore
+from m3stores.text import window
+
+_LEAST = 3  # portions of one passage
+
+
+class Target(Protocol):
+    """Where encoded passages go: a collection, or files."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether other processes can write to it too."""
+
+    def keys(self) -> Keys:
+        """Which records there are, with which texts and metadata."""
+
+    def compare(self, records: Sequence[Record]) -> Comparison:
+        """Tells which of some records are not there as they are."""
+
+    def upsert(self, records: Sequence[Record], output: M3Output) -> list[str]:
+        """Takes records with their representations."""
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids that are there."""
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Removes records."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A source to be put into a collection.
+    """A source whose passages are to be encoded and put somewhere.
 
     Attributes:
-        documents: the source.
-        chunker: splits its documents.
-        encoder: of the collection.
-        store: the collection.
+        source: as it was given.
+        columns: of tables.
+        encoding: of texts and CSV.
+        chunker: splits documents.
+        encoder: encodes passages.
+        target: takes them.
         modes: what passages are encoded to.
         together: the most passages under way, encoded and not stored yet.
         summary: counts what was done.
         rejects: takes what cannot be used.
+        seen: the ids of documents that might come twice.
+        keep_ids: whether all ids are kept there.
         show_progress: whether to show a progress bar.
     """
 
-    documents: Documents
+    source: Source
+    columns: Columns
+    encoding: str
     chunker: Chunker
     encoder: M3Encoder
-    store: HybridStore
+    target: Target
     modes: Sequence[Mode]
     together: int
     summary: Summary
     rejects: Rejects
+    seen: Seen
+    keep_ids: bool
     show_progress: bool
+
+    def documents(self) -> Documents:
+        """The source, to be read once."""
+        return Documents(self.source, self.columns, self.encoding)
+
+    def count(self, note: Note) -> None:
+        """Takes what there is to tell."""
+        self.summary.count(note)
+        self.rejects.add(*note.rejects)
+
+
+@contextmanager
+def job(
+    source: Source,
+    encoder: M3Encoder,
+    target: Target,
+    modes: Sequence[Mode],
+    *,
+    text_column: str,
+    id_column: str | None,
+    encoding: str,
+    tokens: int | None,
+    overlap: int | None,
+    rejects: str | Path | None,
+    batch_size: int | None,
+    show_progress: bool,
+    keep_ids: bool = False,
+) -> Iterator[Job]:
+    """A job; its files are closed at the end. See `index` for the arguments.
+
+    Raises:
+        InvalidInput: an argument that cannot be used.
+        MissingDependency: semantic-text-splitter is not installed.
+    """
+    together = batch_size or window(encoder.fingerprint, modes)
+    if together < _LEAST:
+        raise InvalidInput(f"batch_size must be at least {_LEAST}, not {batch_size!r}")
+    summary = Summary()
+    with closing(Seen()) as seen, closing(Rejects(summary, None if rejects is None else Path(rejects))) as rejected:
+        yield Job(
+            source,
+            Columns(text_column, id_column),
+            encoding,
+            Chunker(encoder, tokens, overlap),
+            encoder,
+            target,
+            modes,
+            together,
+            summary,
+            rejected,
+            seen,
+            keep_ids,
+            show_progress,
+        )

@@ -2,38 +2,42 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
 from m3core import Record
-from m3stores.pipeline.documents import Document, Reject
 from m3stores.pipeline.job import Job
-from m3stores.pipeline.reading import Reading
+from m3stores.pipeline.reading import Reading, sound
+from m3stores.pipeline.sources import Documents
+
+Given = TypeVar("Given")
+Told = TypeVar("Told")
 
 _THREADS = 2  # while what one has encoded is written, the other's texts are in the model
-PORTIONS = _THREADS + 1  # and the next ones are read
+_PORTIONS = _THREADS + 1  # and the next ones are read
 
 
-def run(job: Job, documents: Iterator[Document | Reject]) -> None:
+def run(job: Job, documents: Documents) -> None:
     """Does it.
 
     Args:
         job: what to do.
-        documents: its documents that can be split.
+        documents: its source.
     """
-    reading = Reading(documents, job.chunker, job.store, job.summary, job.rejects)
+    items = sound(documents, job.seen, keep_ids=job.keep_ids)
+    reading = Reading(items, job.chunker, job.target, job.summary, job.rejects)
 
     def keep(portion: list[Record]) -> int:
         output = job.encoder.encode_documents([record.text for record in portion], modes=job.modes)
-        job.store.upsert(portion, output)
+        job.target.upsert(portion, output)
         return len(portion)
 
-    total, unit = job.documents.total, job.documents.unit
-    with tqdm(total=total, unit=unit, unit_scale=True, disable=not job.show_progress) as bar:
-        for stored in _at_once(keep, _portions(reading.passages(), job.together // PORTIONS)):
+    with tqdm(total=documents.total, unit=documents.unit, unit_scale=True, disable=not job.show_progress) as bar:
+        for stored in at_once(keep, _portions(reading.passages(), job.together // _PORTIONS)):
             job.summary.encoded += stored
             bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
-            bar.update(job.documents.done - bar.n)
+            bar.update(documents.done - bar.n)
 
 
 def _portions(lists: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
@@ -48,10 +52,10 @@ def _portions(lists: Iterable[list[Record]], size: int) -> Iterator[list[Record]
         yield waiting
 
 
-def _at_once(keep: Callable[[list[Record]], int], portions: Iterable[list[Record]]) -> Iterator[int]:
+def at_once(keep: Callable[[Given], Told], portions: Iterable[Given]) -> Iterator[Told]:
     """What `keep` returns for each portion, in several threads; the next portion is read meanwhile, and no more."""
     with ThreadPoolExecutor(_THREADS, "m3-index") as pool:
-        under_way: set[Future[int]] = set()
+        under_way: set[Future[Told]] = set()
         for portion in portions:
             while len(under_way) == _THREADS:
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)

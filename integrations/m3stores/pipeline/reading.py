@@ -8,24 +8,24 @@ from m3core.tokenizer import check_text
 from m3stores.checks import checked_records
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Document, Reject
+from m3stores.pipeline.job import Target
 from m3stores.pipeline.rejects import Rejects
 from m3stores.pipeline.removing import remove_former
 from m3stores.pipeline.seen import Seen
 from m3stores.pipeline.sources import Documents
 from m3stores.pipeline.summary import Summary
-from m3stores.store import HybridStore
 
 _COMPARED = 256  # passages at once
 
 
 class Reading:
-    """Passages that the collection does not have yet, or has otherwise. Used by one thread at a time."""
+    """Passages that the target does not have yet, or has otherwise. Used by one thread at a time."""
 
     def __init__(
         self,
         documents: Iterator[Document | Reject],
         chunker: Chunker,
-        store: HybridStore,
+        target: Target,
         summary: Summary,
         rejects: Rejects,
     ) -> None:
@@ -34,11 +34,11 @@ class Reading:
         Args:
             documents: `sound` ones.
             chunker: splits them.
-            store: the collection.
+            target: what they are for.
             summary: what is found is counted there.
             rejects: takes what cannot be used.
         """
-        self._documents, self._chunker, self._store = documents, chunker, store
+        self._documents, self._chunker, self._target = documents, chunker, target
         self._summary, self._rejects = summary, rejects
 
     def passages(self) -> Iterator[list[Record]]:
@@ -62,19 +62,19 @@ class Reading:
         changed: list[Record] = []
         new = kept = 0
         try:
-            comparison = self._store.compare(passages)
+            comparison = self._target.compare(passages)
             changed, new, kept = comparison.differing, comparison.new, len(passages)
         except InvalidInput:  # one of them is nothing for this store
             for passage in passages:
                 try:
-                    comparison = self._store.compare([passage])
+                    comparison = self._target.compare([passage])
                     changed, new, kept = changed + comparison.differing, new + comparison.new, kept + 1
                 except InvalidInput as error:
                     self._rejects.add(Reject(passage.id, str(error)))
         self._summary.passages += kept
         self._summary.unchanged += kept - len(changed)
         self._summary.added += new
-        self._summary.removed += remove_former(self._store, ends)
+        self._summary.removed += remove_former(self._target, ends)
         return changed
 
 

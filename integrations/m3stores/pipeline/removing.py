@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from m3core import Record
 from m3stores.pipeline.chunks import PASSAGE, document_of, passage_id
+from m3stores.pipeline.job import Target
 from m3stores.pipeline.seen import Seen
 from m3stores.store import HybridStore
 
 _PAGE = 1000
 
 
-def remove_former(store: HybridStore, ends: Sequence[tuple[str, int]]) -> int:
+def remove_former(target: Target, ends: Sequence[tuple[str, int]]) -> int:
     """Removes the passages that documents once had behind those that they have now.
 
     Args:
-        store: the collection.
+        target: which had them.
         ends: ids of documents, and how many passages each has.
 
     Returns:
@@ -22,10 +23,10 @@ def remove_former(store: HybridStore, ends: Sequence[tuple[str, int]]) -> int:
     """
     ends, removed = list(ends), 0
     while ends:
-        found = {record.id: record for record in store.get([passage_id(*end) for end in ends])}
+        found = {record.id: record for record in target.get([passage_id(*end) for end in ends])}
         ends = [end for end in ends if _is_passage(found.get(passage_id(*end)), end[1])]
         if ends:
-            store.delete([passage_id(*end) for end in ends])
+            target.delete([passage_id(*end) for end in ends])
             removed += len(ends)
         ends = [(document, number + 1) for document, number in ends]
     return removed

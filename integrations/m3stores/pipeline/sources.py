@@ -79,6 +79,13 @@ def files_of(source: Path) -> list[tuple[Path, str]]:
     Raises:
         InvalidInput: there is no such file or folder, it cannot be read, or it has nothing that can.
     """
+    found = _found(source)
+    if not any(_size(path) for path, _ in found):
+        raise InvalidInput(f"there is nothing to read in {source}: it is empty")
+    return found
+
+
+def _found(source: Path) -> list[tuple[Path, str]]:
     if source.is_file():
         if not source.name.lower().endswith(SUFFIXES):
             raise InvalidInput(f"{source}: files to index end in {', '.join(SUFFIXES)}")

@@ -7,7 +7,7 @@ its own, a `Note` in the column `note`: so it arrives as often as the passages o
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,50 +17,11 @@ from m3stores.checks import checked_records
 from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Document, Reject
+from m3stores.pipeline.job import Target
+from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import passages_of
 from m3stores.pipeline.removing import remove_former
 from m3stores.pipeline.tables import Origin, output_of, records_of, table_of
-from m3stores.store import HybridStore
-
-
-@dataclass(frozen=True)
-class Note:
-    """What became of some documents and passages.
-
-    Attributes:
-        documents: that were split.
-        passages: that they have.
-        unchanged: of these, those that the collection has already.
-        encoded: that were stored.
-        added: of these, those that the collection did not have at all.
-        removed: that documents no longer have.
-        ends: ids of documents, and how many passages each has.
-        rejects: what could not be used.
-    """
-
-    documents: int = 0
-    passages: int = 0
-    unchanged: int = 0
-    encoded: int = 0
-    added: int = 0
-    removed: int = 0
-    ends: Sequence[tuple[str, int]] = ()
-    rejects: Sequence[Reject] = ()
-
-    def table(self) -> pa.Table:
-        """One row."""
-        return pa.table({"note": pa.array([json.dumps(asdict(self))], pa.large_string())})
-
-    @classmethod
-    def sum(cls, table: pa.Table) -> "Note":
-        """All those in a table together."""
-        held = [json.loads(note) for note in table.column("note").to_pylist() if note is not None]
-        counts = {name: sum(note[name] for note in held) for name in _COUNTS}
-        ends = [(document, number) for note in held for document, number in note["ends"]]
-        return cls(**counts, ends=ends, rejects=[Reject(**reject) for note in held for reject in note["rejects"]])
-
-
-_COUNTS = ("documents", "passages", "unchanged", "encoded", "added", "removed")
 
 
 def documents_table(items: Iterable[Document | Reject]) -> pa.Table:
@@ -104,7 +65,7 @@ def split(documents: pa.Table, chunker: Chunker, keys: Keys) -> pa.Table:
             ends.append((found.document, len(found.passages)))
     new = keys.lacking(passages)
     note = Note(len(ends), len(passages), len(passages) - len(new), ends=ends, rejects=rejects)
-    return _with_notes(table_of(new), note.table())
+    return _with_notes(table_of(new), _row(note))
 
 
 def encode(passages: pa.Table, encoder: M3Encoder, modes: Sequence[Mode]) -> pa.Table:
@@ -119,53 +80,47 @@ def encode(passages: pa.Table, encoder: M3Encoder, modes: Sequence[Mode]) -> pa.
     if rejects:
         failed = {reject.where for reject in rejects}
         records = [record for record in records if record.id not in failed]
-        notes = pa.concat_tables([notes, Note(rejects=rejects).table()], promote_options="default")
+        notes = pa.concat_tables(
+            [notes, _row(Note(passages=-len(rejects), rejects=rejects))], promote_options="default"
+        )
     if records:
         return _with_notes(table_of(records, M3Output.concat(outputs)), notes)
     columns = table_of([Record("", "")], encoder.encode_documents([""], modes=modes))
     return _with_notes(columns.slice(1), notes)  # so that all tables have the same
 
 
-def write(passages: pa.Table, store: HybridStore, origin: Origin) -> Note:
+def write(passages: pa.Table, target: Target, origin: Origin) -> Note:
     """Stores passages, and removes those that their documents no longer have. What the store refuses is rejected.
 
     Args:
         passages: with their representations.
-        store: the collection.
+        target: takes them.
         origin: what made the representations.
 
     Returns:
         What there was to tell, and what was done.
     """
     here, notes = _parted(passages)
-    note = Note.sum(notes)
-    records, rejects, added = records_of(here), list(note.rejects), 0
-    if records:
-        output = output_of(here, origin)
-        try:
-            added = _stored(records, output, store)
-        except InvalidInput:  # one of them is nothing for this store
-            for row, record in enumerate(records):
-                try:
-                    added += _stored([record], output[row], store)
-                except InvalidInput as error:
-                    rejects.append(Reject(record.id, str(error)))
-    refused = len(rejects) - len(note.rejects)
-    return replace(
-        note,
-        passages=note.passages - refused,
-        encoded=len(records) - refused,
-        added=added,
-        removed=remove_former(store, note.ends),
-        rejects=rejects,
-    )
+    note = sum((Note.from_json(content) for content in notes.column("note").to_pylist()), Note())
+    if len(here):
+        note += stored(records_of(here), output_of(here, origin), target)
+    return note + Note(removed=remove_former(target, note.ends))
 
 
-def _stored(records: list[Record], output: M3Output, store: HybridStore) -> int:
-    """How many were new."""
-    new = store.compare(records).new
-    store.upsert(records, output)
-    return new
+def stored(records: Sequence[Record], output: M3Output, target: Target) -> Note:
+    """Stores passages. What the target refuses is rejected."""
+    try:
+        return _stored(records, output, target)
+    except InvalidInput as error:
+        if len(records) == 1:
+            return Note(passages=-1, rejects=[Reject(records[0].id, str(error))])
+    return sum((stored([record], output[row], target) for row, record in enumerate(records)), Note())
+
+
+def _stored(records: Sequence[Record], output: M3Output, target: Target) -> Note:
+    new = target.compare(records).new
+    target.upsert(records, output)
+    return Note(encoded=len(records), added=new)
 
 
 def _encoded(records: list[Record], encode: Callable[[list[str]], M3Output]) -> tuple[list[M3Output], list[Reject]]:
@@ -183,11 +138,15 @@ def _encoded(records: list[Record], encode: Callable[[list[str]], M3Output]) -> 
     return [output for half, _ in halves for output in half], [reject for _, half in halves for reject in half]
 
 
+def _row(note: Note) -> pa.Table:
+    return pa.table({"note": pa.array([note.as_json()], pa.large_string())})
+
+
 def _with_notes(passages: pa.Table, notes: pa.Table) -> pa.Table:
     return pa.concat_tables([passages, notes], promote_options="default")
 
 
 def _parted(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The passages, and the notes."""
-    is_passage = pc.is_valid(table.column("id"))
+    is_passage = pc.is_valid(table.column("_id"))
     return table.filter(is_passage).drop_columns(["note"]), table.filter(pc.invert(is_passage)).select(["note"])

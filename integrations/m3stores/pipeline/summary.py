@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from m3stores.pipeline.documents import Reject
+from m3stores.pipeline.notes import COUNTS, Note
 
 _LISTED = 20
 
@@ -38,6 +39,11 @@ class Summary:
     def rate(self) -> float:
         """Passages encoded per second."""
         return self.encoded / self.seconds if self.seconds else 0.0
+
+    def count(self, note: Note) -> None:
+        """Adds what a note tells, but for rejects."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(note, name))
 
     def reject(self, reject: Reject) -> None:
         """Counts it."""

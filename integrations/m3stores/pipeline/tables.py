@@ -1,6 +1,6 @@
 """Records and their representations as Arrow tables, for other processes and for files.
 
-Columns: `id` and `text`; `metadata` as JSON; and by mode `dense` (lists of float32), `sparse_indices` and
+Columns: `_id` and `text`; `metadata` as JSON; and by mode `dense` (lists of float32), `sparse_indices` and
 `sparse_values` (lists of uint32 and float32), `multivector` (lists of rows of float16, as collections keep them).
 """
 
@@ -14,9 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from m3core import Fingerprint, M3Output, Record, SparseVector
+from m3core import MODES, Fingerprint, M3Output, Mode, Record, SparseVector
 
-_VECTORS = ("dense", "sparse_indices", "sparse_values", "multivector")
+_SPARSE = (np.uint32, np.float32)
+_COLUMNS: dict[Mode, tuple[str, ...]] = {
+    "dense": ("dense",),
+    "sparse": ("sparse_indices", "sparse_values"),
+    "multivector": ("multivector",),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Origin:
 def table_of(records: Sequence[Record], output: M3Output | None = None) -> pa.Table:
     """A table of records, with their representations if there are any."""
     columns: dict[str, Any] = {
-        "id": pa.array([record.id for record in records], pa.string()),
+        "_id": pa.array([record.id for record in records], pa.string()),
         "text": pa.array([record.text for record in records], pa.large_string()),
         "metadata": pa.array([json.dumps(record.metadata, ensure_ascii=False) for record in records], pa.string()),
     }
@@ -68,29 +73,39 @@ def table_of(records: Sequence[Record], output: M3Output | None = None) -> pa.Ta
     return pa.table(columns)
 
 
+def modes_of(schema: pa.Schema) -> tuple[Mode, ...]:
+    """The modes that a table has."""
+    return tuple(mode for mode in MODES if _COLUMNS[mode][0] in schema.names)
+
+
+def columns_of(modes: Sequence[Mode]) -> list[str]:
+    """The columns of records and their representations by these modes."""
+    return ["_id", "text", "metadata", *(name for mode in modes for name in _COLUMNS[mode])]
+
+
 def records_of(table: pa.Table) -> list[Record]:
     """The records of a table."""
-    rows = table.select(["id", "text", "metadata"]).to_pylist()
-    return [Record(row["id"], row["text"], json.loads(row["metadata"])) for row in rows]
+    rows = table.select(["_id", "text", "metadata"]).to_pylist()
+    return [Record(row["_id"], row["text"], json.loads(row["metadata"])) for row in rows]
 
 
 def output_of(table: pa.Table, origin: Origin) -> M3Output:
     """The representations of a table with at least one row."""
-    columns = {name: _joined(table.column(name)) for name in _VECTORS if name in table.column_names}
+    names = [name for mode in modes_of(table.schema) for name in _COLUMNS[mode]]
+    columns = {name: _joined(table.column(name)) for name in names}
     dense = sparse = multivector = None
     if "dense" in columns:
         dense = _numbers(columns["dense"].flatten(), np.float32).reshape(len(table), -1)
     if "sparse_indices" in columns:
-        indices, values = (_split(columns[name], dtype) for name, dtype in _SPARSE.items())
+        indices, values = (
+            _split(columns[name], dtype) for name, dtype in zip(_COLUMNS["sparse"], _SPARSE, strict=True)
+        )
         sparse = [SparseVector(*pair) for pair in zip(indices, values, strict=True)]
     if "multivector" in columns:
         rows = columns["multivector"].flatten()
         numbers = _numbers(rows.flatten(), np.float32).reshape(len(rows), -1)
         multivector = np.split(numbers, _cuts(columns["multivector"]))
     return M3Output(dense, sparse, multivector, origin.score_weights, origin.fingerprint)
-
-
-_SPARSE = {"sparse_indices": np.uint32, "sparse_values": np.float32}
 
 
 def _rows(matrix: npt.NDArray[Any]) -> pa.Array:

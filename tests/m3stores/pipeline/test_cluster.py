@@ -5,15 +5,16 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from contents import assert_same, content
 from store_kinds import chroma_run
 
-from m3core import InvalidInput, M3Encoder, Record
+from m3core import InvalidInput, M3Encoder
 from m3stores import ChromaStore, HybridStore, QdrantStore
 from m3stores.pipeline import index
 
@@ -47,37 +48,12 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-Content = dict[str, tuple[Record, np.ndarray, dict[int, float], np.ndarray]]
-
-
-def content(store: HybridStore) -> Content:
-    found: Content = {}
-    for page in store.scroll(size=500, with_vectors=True):
-        output = page.output
-        for row, record in enumerate(page.records):
-            assert record.id not in found
-            rows = output.multivector[row] if output.multivector else np.zeros(0)
-            found[record.id] = record, output.dense[row], output.sparse[row].as_dict(), rows
-    return found
-
-
-def assert_same(found: Content, expected: Content) -> None:
-    assert found.keys() == expected.keys()
-    for name, (record, dense, sparse, rows) in expected.items():
-        assert found[name][0] == record
-        np.testing.assert_allclose(found[name][1], dense, atol=1e-5)
-        assert found[name][2] == pytest.approx(sparse, abs=2e-3)
-        np.testing.assert_allclose(found[name][3], rows, atol=2e-3)
-
-
 @pytest.fixture(scope="module")
 def encoder(m3_dir: Path) -> M3Encoder:
     return M3Encoder(m3_dir, dtype="float32", device="cpu", engine="torch")
 
 
-def test_an_embedded_collection_is_the_same(
-    address: str, source: Path, encoder: M3Encoder, tmp_path: Path
-) -> None:
+def test_an_embedded_collection_is_the_same(address: str, source: Path, encoder: M3Encoder, tmp_path: Path) -> None:
     with QdrantStore("local") as local, QdrantStore("cluster") as store:
         options = {"tokens": 24, "overlap": 4, "batch_size": 64}
         here = index(source, encoder, local, **options)
@@ -96,3 +72,88 @@ def test_an_embedded_collection_is_the_same(
         assert again.encoded == 1
         assert again.removed > 300
         assert_same(content(store), content(local))
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "chroma"])
+def test_a_collection_on_a_server_is_the_same_from_many_writers(
+    address: str, source: Path, encoder: M3Encoder, tmp_path: Path, kind: str
+) -> None:
+    from qdrant_standin import RestServer
+
+    with ExitStack() as stack:
+        if kind == "qdrant":
+            served = stack.enter_context(RestServer(openapi=os.environ.get("M3_QDRANT_OPENAPI")))
+            store: HybridStore = stack.enter_context(QdrantStore("docs", url=served.url))
+        else:
+            store = stack.enter_context(ChromaStore("docs", url=stack.enter_context(chroma_run(tmp_path / "chroma"))))
+        local = stack.enter_context(QdrantStore("local"))
+        options = {"tokens": 24, "overlap": 4, "batch_size": 64}
+        if kind == "chroma":
+            options["modes"] = ["dense", "sparse"]
+        here = index(source, encoder, local, **options)
+        there = index(source, encoder, store, ray=address, **options)
+        assert_same(content(store), content(local))
+        assert (there.encoded, there.rejected) == (here.encoded, here.rejected)
+        (source / "3.txt").write_text("the one", "utf-8")
+        again = index(source, encoder, store, ray=address, **options)
+        here = index(source, encoder, local, **options)
+        assert (again.encoded, again.unchanged, again.removed) == (here.encoded, here.unchanged, here.removed)
+        assert_same(content(store), content(local))
+
+
+def processes(title: str) -> list[int]:
+    """The ids of Ray's processes that do such work."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if title in (entry / "cmdline").read_text(errors="replace"):
+                    found.append(int(entry.name))
+            except OSError:  # it has ended
+                continue
+    return found
+
+
+def test_nothing_is_lost_with_processes_that_die(address: str, tmp_path: Path, encoder: M3Encoder) -> None:
+    chance = random.Random(4)
+    texts = [" ".join(chance.choices(WORDS, k=chance.randint(2, 30))) for _ in range(6000)]
+    killed: list[str] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        for work in ("Encoding", "Splitting", "Encoding"):
+            while not over.wait(0.2):
+                if found := processes(f"ray::MapWorker(MapBatches({work})"):
+                    if over.wait(chance.uniform(0.5, 1.5)):
+                        return
+                    try:
+                        os.kill(chance.choice(found), signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                    killed.append(work)
+                    break
+
+    with QdrantStore("cluster") as store:
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            summary = index([{"text": text} for text in texts], encoder, store, ray=address, batch_size=64)
+        finally:
+            over.set()
+            thread.join()
+        assert len(killed) >= 2
+        assert (summary.documents, summary.encoded) == (len(texts), len(texts))
+        found = content(store)
+    expected = encoder.encode_documents(texts)
+    assert {name: held[0].text for name, held in found.items()} == {f"record#{i}": t for i, t in enumerate(texts)}
+    dense = np.stack([found[f"record#{i}"][1] for i in range(len(texts))])
+    np.testing.assert_allclose(dense, expected.dense, atol=1e-5)
+
+
+def test_what_cannot_be_sent_and_where_no_cluster_is_are_said(encoder: M3Encoder) -> None:
+    with QdrantStore("docs") as store:
+        with pytest.raises(InvalidInput, match="ray start --head"):
+            index([{"text": "a"}], encoder, store, ray="127.0.0.1:9")
+        with pytest.raises(InvalidInput, match="a file, a folder, a list or a data set"):
+            index(({"text": text} for text in "abc"), encoder, store, ray="local")
+        assert store.count() == 0
