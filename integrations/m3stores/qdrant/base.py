@@ -12,7 +12,7 @@ from m3stores.collection import Page, Schema
 from m3stores.qdrant.layout import HASH, Layout
 from m3stores.qdrant.vectors import gathered, has_content, representation, row_numbers, tokens
 
-_POINTS, _BYTES = 256, 8 << 20  # the most in one write
+_POINTS, WRITE_BYTES = 256, 8 << 20  # the most in one write
 _IDS, _ID_BYTES = 1000, 40  # the most in one request, and what each takes
 _MULTIVECTORS = 64  # the most in one answer
 _ATTEMPTS = 5
@@ -101,14 +101,14 @@ class QdrantEngine(ABC):
         """Upserts in portions."""
         numbers = [row_numbers(output, row) for row in range(len(records))]
         sizes = [self._number_bytes * n + payload_bytes(r) for n, r in zip(numbers, records, strict=True)]
-        for rows in by_portions(sizes, _POINTS, _BYTES):
+        for rows in by_portions(sizes, _POINTS, WRITE_BYTES):
             points = [self._models.point(records[row], output, row, hashes[row]) for row in rows]
             await self._upsert(points, sum(sizes[row] for row in rows))
 
     async def fill(self, ids: Sequence[str], output: M3Output, hashes: Mapping[str, str]) -> None:
         """Updates vectors in portions, of the points that are there with the same content."""
         sizes = [self._number_bytes * row_numbers(output, row) for row in range(len(output))]
-        for rows in by_portions(sizes, _POINTS, _BYTES):
+        for rows in by_portions(sizes, _POINTS, WRITE_BYTES):
             for attempt in range(_ATTEMPTS):
                 try:
                     with self._turn():
@@ -216,7 +216,7 @@ class QdrantEngine(ABC):
             for row, mode, ids in legs
         ]
         answers: list[list[Any]] = []
-        for portion in by_portions(sizes, _POINTS, _BYTES):
+        for portion in by_portions(sizes, _POINTS, WRITE_BYTES):
             answers += await self._query([requests[n] for n in portion])
         return [
             {self._id(point): point.score / tokens(queries, row, mode) for point in points}

@@ -10,7 +10,7 @@ from m3core import M3Output, Mode, Record
 from m3stores.collection import Schema
 from m3stores.engine import GENTLY, give_way
 from m3stores.filters import Expression, keys
-from m3stores.qdrant.base import QdrantEngine
+from m3stores.qdrant.base import WRITE_BYTES, QdrantEngine
 from m3stores.qdrant.edge_models import EdgeModels
 from m3stores.qdrant.filters import EdgeDialect, qdrant_filter
 from m3stores.qdrant.guard import GuardedShard, load_edge
@@ -58,7 +58,7 @@ class EdgeEngine(QdrantEngine):
         """Makes the named vectors. Those that are there already stay."""
         held = self._guard.schema
         assert held is not None
-        with self._guard.use() as shard:
+        with self._guard.use(0) as shard:
             for update in self._edge_models.new_vectors(held, schema):
                 shard.update(update)
 
@@ -160,7 +160,7 @@ class EdgeEngine(QdrantEngine):
         self._guard.optimize()
 
     async def _update_vectors(self, points: list[Any], condition: Any) -> None:
-        with self._guard.use() as shard:
+        with self._guard.use(WRITE_BYTES) as shard:
             shard.update(self._edge.UpdateOperation.update_vectors(points, condition))
             shard.flush()
 
@@ -168,7 +168,7 @@ class EdgeEngine(QdrantEngine):
         return self._guard.use()
 
     async def _upsert(self, points: list[Any], size: int) -> None:
-        with self._guard.use() as shard:
+        with self._guard.use(size) as shard:
             shard.update(self._edge.UpdateOperation.upsert_points(points))
             self._unflushed += size
             if self._unflushed >= _FLUSH_BYTES:
