@@ -26,7 +26,7 @@ def main() -> None:
     encoder = M3Encoder(given["model"], dtype="float32", device="cpu", engine="torch")
     print("ready", flush=True)
     with Telling("test", path=given["path"]) as store:
-        summary = index(given["source"], encoder, store, batch_size=given["batch_size"])
+        summary = index(given["source"], encoder, store, batch_size=given["batch_size"], ray=given.get("ray"))
     print(json.dumps(summary.report()))
 
 

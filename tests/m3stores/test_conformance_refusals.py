@@ -1,5 +1,6 @@
 """What every kind of store refuses: before anything is written, and with a message that names what is wrong."""
 
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,16 @@ from store_kinds import Kind, Open, unique_name
 from store_reference import Reference, made
 from vectors import fingerprint, random_output, records
 
-from m3core import CollectionMismatch, Fingerprint, InvalidInput, M3Output, Record, SparseVector, UnsupportedMode
+from m3core import (
+    CollectionMismatch,
+    Fingerprint,
+    InvalidInput,
+    M3Output,
+    Record,
+    SparseVector,
+    StoreError,
+    UnsupportedMode,
+)
 from m3stores import HybridStore
 
 N = 12
@@ -243,3 +253,28 @@ def test_bad_arguments_are_refused(kept: HybridStore) -> None:
         kept.upsert(records(1), M3Output(np.zeros((1, 0))))
     with pytest.raises(InvalidInput, match="2 records come with the vectors of 1"):
         kept.upsert(records(2), made(1))
+
+
+def test_a_full_disk_is_said_before_an_embedded_engine_finds_out(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qdrant's would be ended by the system, without a word; Chroma's would wait for ever."""
+    usage = shutil.disk_usage
+    store, given = home.open(), records(2)
+
+    def leave(free: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage(path)._replace(free=free))
+
+    leave(50_000_000)
+    if "server" in home.kind.name:
+        assert store.upsert(given, random_output(2))
+        return
+    with pytest.raises(StoreError, match=r"50 MB are left on the disk .*: make room"):
+        store.upsert(given, random_output(2))
+    leave(10**12)
+    store.upsert(given[:1], random_output(2)[:1])
+    leave(50_000_000)
+    with pytest.raises(StoreError, match="make room"):
+        store.upsert(given[1:], random_output(2)[1:])
+    assert store.count() == 1
+    assert len(store.search(random_output(1))[0]) == 1
+    store.delete([given[0].id])  # which is one way to make room
+    assert store.count() == 0

@@ -1,6 +1,5 @@
 """What is particular to the embedded engine of Qdrant."""
 
-import shutil
 from pathlib import Path
 from types import MappingProxyType
 
@@ -72,24 +71,3 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="is closed: open a new QdrantStore"):
                 call(closed)
     assert repr(store) == f"QdrantStore('test', qdrant:{tmp_path})"
-
-
-def test_a_disk_without_room_is_said_before_the_engine_dies_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It writes into mapped files: where no room is left, the system ends the process, without a word."""
-    output = random_output(1)
-    usage = shutil.disk_usage
-    with QdrantStore("full", path=tmp_path) as store:
-        monkeypatch.setattr("shutil.disk_usage", lambda path: usage(path)._replace(free=50_000_000))
-        with pytest.raises(StoreError, match=r"50 MB are left on the disk .*: make room"):
-            store.upsert([Record("a", "the one")], output)
-        monkeypatch.undo()
-        store.upsert([Record("a", "the one")], output)
-        monkeypatch.setattr("shutil.disk_usage", lambda path: usage(path)._replace(free=50_000_000))
-        with pytest.raises(StoreError, match="make room"):
-            store.upsert([Record("b", "the one")], output)
-        assert store.count() == 1
-        assert store.search(output, k=1)[0][0].id == "a"
-        store.delete(["a"])  # which is one way to make room
-        assert store.count() == 0

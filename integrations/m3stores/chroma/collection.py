@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from m3core import InvalidInput, StoreError
 from m3stores.engine import GENTLY, give_way
+from m3stores.room import check_room
 
 _PAGE = 2000
 _ATTEMPTS = 5
@@ -50,6 +52,11 @@ class ChromaCollection:
             raise StoreError("this store was made before the process was forked: make a new one in the child")
         if self._closed:
             raise StoreError(f"collection {self.name!r} is closed: open a new ChromaStore")
+
+    def check_room(self, writes: int) -> None:
+        """Refuses to write so many bytes where this process would keep them on a full disk. See `check_room`."""
+        if self._embedded:
+            check_room(Path(self._where), writes, self.name)
 
     def metadata(self) -> dict[str, Any] | None:
         """The collection's metadata, read anew; `None` if there is no collection."""

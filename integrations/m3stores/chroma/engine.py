@@ -81,6 +81,7 @@ class ChromaEngine:
     async def create(self, schema: Schema) -> Schema:
         """Makes the collection."""
         self._check_sidecar(schema.modes)
+        self._collection.check_room(0)
         with self._derived.turn():
             if (made := self._read_schema()) is None:
                 self._collection.create({_SCHEMA: json.dumps(schema.as_json())})
@@ -129,6 +130,7 @@ class ChromaEngine:
         width = 1 if output.dense is None else output.dense.shape[1]
         sizes = [4 * width + 8 * len(record.text) for record in records]
         for rows in by_portions(sizes, self._collection.at_a_time("upsert"), _BYTES):
+            self._collection.check_room(sum(sizes[row] for row in rows))
             with self._derived.turn():
                 self._write([records[row] for row in rows], output[rows], [hashes[row] for row in rows])
 

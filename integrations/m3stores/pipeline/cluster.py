@@ -7,6 +7,7 @@ run which was broken off is gone on with, as on one machine.
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -36,6 +37,7 @@ _DOCUMENTS = 256  # to a table
 _LITTLE = 0.25  # of a processor, for what is not encoding; the scheduler adds them up
 _TRACE = 0.001  # of what only this machine has
 _LEAST = 2  # processors that Ray must think there are, so that one may encode beside the others
+_PATIENCE = 10.0  # seconds
 _WRITERS = 4  # streams to a server
 
 
@@ -197,8 +199,11 @@ def _connected(address: str) -> Iterator[None]:
     if address == "local":
         options |= {"include_dashboard": False, "num_cpus": max(_LEAST, os.cpu_count() or 1)}
     try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()  # Ray itself tries for minutes
         ray.init(address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InvalidInput(
             f"no Ray cluster can be reached at {address!r} ({error}): start one with `ray start --head`, or say 'local'"
         ) from error

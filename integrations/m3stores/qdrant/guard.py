@@ -20,6 +20,7 @@ from m3core import CollectionLocked, InvalidInput, M3Error, MissingDependency, S
 from m3stores.collection import Schema
 from m3stores.locking import locked
 from m3stores.qdrant.optimizing import optimize_apart
+from m3stores.room import check_room
 
 if TYPE_CHECKING:
     import qdrant_edge
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _NAME, _NAME_BYTES = re.compile(r"[^\W_][\w.-]*"), 200
 _FORMAT = "m3-collection/1"
-_ROOM, _COPIES = 100 << 20, 4  # that files grow by at once; of what is written: in the log, the storage and an index
 
 
 def load_edge() -> ModuleType:
@@ -112,7 +112,7 @@ class GuardedShard:
         """
         with self._owned(), self._failures_named():
             if self._schema is None:
-                self._check_room(0)
+                check_room(self._directory.parent, 0, self.name)
                 new = self._directory.with_name(f".{self.name}.new")
                 shutil.rmtree(new, ignore_errors=True)  # from a process that died in the middle of this
                 new.mkdir(parents=True)
@@ -186,7 +186,7 @@ class GuardedShard:
         with self._owned(), self._failures_named():
             assert self._shard is not None, "the store asks for a shard only when there is one"
             if writes is not None:
-                self._check_room(writes)
+                check_room(self._directory.parent, writes, self.name)
             yield self._shard
 
     def close(self) -> None:
@@ -239,15 +239,6 @@ class GuardedShard:
         with self._failures_named():
             self._shard = self._edge.EdgeShard.load(str(self._directory / "shard"))
         self._schema = schema
-
-    def _check_room(self, writes: int) -> None:
-        """The engine maps its files: where the disk has no room for a page, the system ends the process."""
-        free = shutil.disk_usage(self._directory.parent).free
-        if free < _ROOM + _COPIES * writes:
-            raise StoreError(
-                f"only {free / 1e6:.0f} MB are left on the disk of collection {self.name!r} in "
-                f"{self._directory.parent}: make room, and do it again. What was stored is there"
-            )
 
     @contextmanager
     def _owned(self) -> Iterator[None]:

@@ -5,13 +5,15 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from contents import assert_same, content
+from killing import BATCH, KILLS, RECORDS, WORDS, check, run, texts_of, write
 from store_kinds import chroma_run
 
 from m3core import InvalidInput, M3Encoder
@@ -20,7 +22,6 @@ from m3stores.pipeline import index
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
-WORDS = ["the", "one", "of", "me", "it", "中国", "人", "说", "的", "是", "大", "a", "b", "c", "d", "1", "2", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,35 @@ def test_nothing_is_lost_with_processes_that_die(address: str, tmp_path: Path, e
     assert {name: held[0].text for name, held in found.items()} == {f"record#{i}": t for i, t in enumerate(texts)}
     dense = np.stack([found[f"record#{i}"][1] for i in range(len(texts))])
     np.testing.assert_allclose(dense, expected.dense, atol=1e-5)
+
+
+def test_a_run_killed_at_random_ends_as_an_unbroken_one(address: str, m3_dir: Path, tmp_path: Path) -> None:
+    """Its own process each time, and one of the cluster's at times."""
+    chance = random.Random(9)
+    texts, source = texts_of(chance), tmp_path / "records.jsonl"
+    write(source, texts)
+    arguments = {"model": str(m3_dir), "path": str(tmp_path / "store"), "source": str(source), "batch_size": BATCH}
+    there = 0
+    for kill in range(KILLS):
+        process = run(arguments | {"ray": address})
+        assert process.stdout.readline() == "ready\n"
+        seen = [process.stdout.readline() for _ in range(chance.choice([0, 0, 1, 2, 3]))]  # of 34 in an unbroken run
+        time.sleep(chance.uniform(0, 0.2 if seen else 8))
+        if kill % 4 == 3 and (found := processes("ray::MapWorker(MapBatches(")):
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(found), signal.SIGKILL)
+            time.sleep(chance.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        seen += process.stdout.readlines()
+        process.wait()
+        with QdrantStore("test", path=arguments["path"]) as store:
+            now = store.count()
+        assert there + sum(int(line.split()[1]) for line in seen) <= now, f"kill {kill}"
+        there = now
+    assert 0 < there < RECORDS
+    report = json.loads(run(arguments | {"ray": address}).communicate()[0].splitlines()[-1])
+    assert (report["unchanged"], report["encoded"]) == (there, RECORDS - there)
+    check(QdrantStore("test", path=arguments["path"]), texts, M3Encoder(m3_dir, dtype="float32", device="cpu"))
 
 
 def test_what_cannot_be_sent_and_where_no_cluster_is_are_said(encoder: M3Encoder) -> None:
