@@ -33,7 +33,7 @@ from m3stores.pipeline.sources import Documents
 from m3stores.pipeline.steps import documents_table, encode, split, write
 from m3stores.pipeline.tables import Origin
 
-_DOCUMENTS = 256  # to a table
+_DOCUMENTS, _BYTES = 256, 8 << 20  # at most in what goes from one process to the next
 _LITTLE = 0.25  # of a processor, for what is not encoding; the scheduler adds them up
 _TRACE = 0.001  # of what only this machine has
 _LEAST = 2  # processors that Ray must think there are, so that one may encode beside the others
@@ -53,9 +53,10 @@ def run(job: Job, documents: Documents, address: str) -> None:
         InvalidInput: there is no such cluster, or the source cannot be sent to it.
         StoreError: it failed.
     """
+    if isinstance(job.source, Iterator):
+        raise InvalidInput("a generator cannot be sent to another process: give a file, a folder, a list or a data set")
     origin = Origin(job.encoder.score_weights, job.encoder.fingerprint)
-    with _connected(address), _named():
-        DataContext.get_current().enable_progress_bars = job.show_progress and job.target.remote
+    with _connected(address), _named(), _settled(progress=job.show_progress and job.target.remote):
         passages = _passages(job, documents, origin)
         if job.target.remote:
             sink = StoreSink(job.target, origin)
@@ -141,17 +142,12 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     """Encoded passages that are not there yet, and notes."""
     nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     here = nodes[ray.get_runtime_context().get_node_id()]
-    try:
-        documents: Dataset = ray.data.read_datasource(
-            DocumentSource(source),
-            override_num_blocks=1,
-            num_cpus=_LITTLE,
-            resources={name: _TRACE for name in here if name.startswith("node:")},
-        )
-    except TypeError as error:
-        raise InvalidInput(
-            f"this source cannot be sent to another process ({error}): give a file, a folder, a list or a data set"
-        ) from error
+    documents: Dataset = ray.data.read_datasource(
+        DocumentSource(source),
+        override_num_blocks=1,
+        num_cpus=_LITTLE,
+        resources={name: _TRACE for name in here if name.startswith("node:")},
+    ).repartition(target_num_rows_per_block=_DOCUMENTS)
     encoders, needs = _encoders(list(nodes.values()))
     arguments = dict(job.encoder.arguments)
     if Path(arguments["model"]).is_dir():
@@ -215,6 +211,18 @@ def _connected(address: str) -> Iterator[None]:
     finally:
         log.setLevel(level)
         ray.shutdown()
+
+
+@contextmanager
+def _settled(*, progress: bool) -> Iterator[None]:
+    """Within it what is made goes on in small pieces, so that all are busy from the start, and little is under way."""
+    context = DataContext.get_current()
+    before = context.enable_progress_bars, context.target_max_block_size
+    context.enable_progress_bars, context.target_max_block_size = progress, _BYTES
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.target_max_block_size = before
 
 
 @contextmanager

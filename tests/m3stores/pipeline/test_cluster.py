@@ -16,7 +16,7 @@ from contents import assert_same, content
 from killing import BATCH, KILLS, RECORDS, WORDS, check, run, texts_of, write
 from store_kinds import chroma_run
 
-from m3core import InvalidInput, M3Encoder
+from m3core import M3Encoder
 from m3stores import ChromaStore, HybridStore, QdrantStore
 from m3stores.pipeline import index
 
@@ -161,12 +161,12 @@ def test_a_run_killed_at_random_ends_as_an_unbroken_one(address: str, m3_dir: Pa
     for kill in range(KILLS):
         process = run(arguments | {"ray": address})
         assert process.stdout.readline() == "ready\n"
-        seen = [process.stdout.readline() for _ in range(chance.choice([0, 0, 1, 2, 3]))]  # of 34 in an unbroken run
-        time.sleep(chance.uniform(0, 0.2 if seen else 8))
+        seen = [process.stdout.readline() for _ in range(chance.choice([0, 0, 1, 1, 2]))]  # of 34 in an unbroken run
+        time.sleep(chance.uniform(0, 0.1 if seen else 5))
         if kill % 4 == 3 and (found := processes("ray::MapWorker(MapBatches(")):
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(found), signal.SIGKILL)
-            time.sleep(chance.uniform(0, 1))
+            time.sleep(chance.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         seen += process.stdout.readlines()
         process.wait()
@@ -178,12 +178,3 @@ def test_a_run_killed_at_random_ends_as_an_unbroken_one(address: str, m3_dir: Pa
     report = json.loads(run(arguments | {"ray": address}).communicate()[0].splitlines()[-1])
     assert (report["unchanged"], report["encoded"]) == (there, RECORDS - there)
     check(QdrantStore("test", path=arguments["path"]), texts, M3Encoder(m3_dir, dtype="float32", device="cpu"))
-
-
-def test_what_cannot_be_sent_and_where_no_cluster_is_are_said(encoder: M3Encoder) -> None:
-    with QdrantStore("docs") as store:
-        with pytest.raises(InvalidInput, match="ray start --head"):
-            index([{"text": "a"}], encoder, store, ray="127.0.0.1:9")
-        with pytest.raises(InvalidInput, match="a file, a folder, a list or a data set"):
-            index(({"text": text} for text in "abc"), encoder, store, ray="local")
-        assert store.count() == 0
