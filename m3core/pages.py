@@ -94,8 +94,8 @@ def parsed(text: str, name: str, besides: Collection[str] = ()) -> Page:
         root = html.document_fromstring(text.encode(), parser=parser)
     except etree.ParserError:  # nothing in it
         return Page("", None)
-    if len(parser.error_log.filter_from_level(etree.ErrorLevels.FATAL)):
-        raise InvalidInput(f"{name} cannot be read: {parser.error_log.last_error.message}")
+    for error in parser.error_log.filter_from_fatals():  # what comes after it was not read
+        raise InvalidInput(f"{name} cannot be parsed ({error.message}): mend it, or leave it out")
     title = one_line(root.findtext(".//title") or "")
     for content in (root.xpath("//main | //*[@role='main']"), root.xpath("//article"), root.xpath("//body")):
         if len(content) == 1:

@@ -93,13 +93,13 @@ def check_readers(paths: Iterable[Path]) -> None:
 
 
 def read_file(path: Path, name: str, columns: Columns, encoding: str) -> Iterator[Document | Reject]:
-    """The documents of a file: the records of a table, or a text as one.
+    """The documents of a file: the records of a table, or a text or a page as one.
 
     Args:
         path: of the file.
         name: by which it goes in ids, errors and metadata.
         columns: of a table.
-        encoding: of texts and CSV.
+        encoding: of texts and CSV, and of pages that do not say theirs.
     """
     suffix = _suffix(path)
     try:

@@ -13,6 +13,7 @@ _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")  # where a line may be broken
 _BREAK = "\v"
 _DEEPEST = 8  # items within items that are indented
 _FENCE = 3
+_BANNER = 300  # characters at most above a page's own heading that are not about what it is about
 _CALLED = 100  # characters at most that another place is called by; a link with more says something
 
 
@@ -31,7 +32,7 @@ def read_page(data: bytes, name: str, encoding: str) -> tuple[str, str]:
     page = parsed(decoded(data, name, encoding), name, _LEFT_OUT)
     if page.root is None:
         return page.title, ""
-    writer = _Writer()
+    writer = _Writer(page.title)
     writer.read(page.root)
     text = "".join(writer.written)
     if text and page.title and not writer.has_heading:
@@ -47,7 +48,8 @@ class _Writer:
         has_heading: whether there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, title: str) -> None:
+        self._title = title
         self.written: list[str] = []
         self.has_heading = False
         self._line: list[tuple[str, bool]] = []  # its pieces, and whether each is in a link
@@ -121,6 +123,9 @@ class _Writer:
         self._line = []
         text = "\n".join(filter(None, map(one_line, _visible("".join(piece for piece, _ in pieces)).split(_BREAK))))
         if self._level and (text := without_permalink(one_line(text))):
+            is_own = self._title.startswith(text) or self._title.endswith(text)
+            if is_own and not self.has_heading and sum(map(len, self.written)) <= _BANNER:
+                self.written.clear()
             self.has_heading, self._marker = True, ""
             self._put(f"{'#' * self._level} {text}")
         elif text and (is_term or not _only_points(pieces)):

@@ -85,12 +85,20 @@ def test_navigation_is_left_out(tmp_path: Path) -> None:
     )
 
 
+def test_a_banner_above_the_heading_that_is_the_title_is_left_out(tmp_path: Path) -> None:
+    page = "<title>One - Manual</title><p>The maker's manual<h2>{}</h2><p>words<h2>Manual</h2>"
+    assert text_of(tmp_path, page.format("One")) == "## One\n\nwords\n\n## Manual"
+    assert text_of(tmp_path, page.format("Other")).startswith("The maker's manual")
+    abstract = page.replace("<h2>{}", "An abstract. " * 30 + "<h2>One")
+    assert text_of(tmp_path, abstract).startswith("The maker's manual")
+
+
 def test_a_page_without_headings_begins_with_its_title(tmp_path: Path) -> None:
     assert text_of(tmp_path, "<title>The title</title><p>words") == "# The title\n\nwords"
 
 
 @pytest.mark.parametrize(
-    "page", ["", " \n", "<title>Only a title</title>", "<html><frameset><frame src=a></frameset>", "<!-- x -->"]
+    "page", [" \n", "<title>Only a title</title>", "<html><frameset><frame src=a></frameset>", "<!-- x -->"]
 )
 def test_a_page_without_text_has_no_passages(tmp_path: Path, mini: M3Encoder, page: str) -> None:
     (tmp_path / "p.html").write_text(page, "utf-8")
