@@ -142,7 +142,7 @@ class _Writer:
         cells = [_cell(cell) for cell in element.iterchildren()]
         pointers = [_cell(link) for link in element.iter("a") if _is_pointer(link)]
         told = [cell for cell in cells if cell]
-        if told and not (pointers and sum(map(_letters, cells)) == sum(map(_letters, pointers))):
+        if told and not (pointers and sum(map(_alphanumeric, cells)) == sum(map(_alphanumeric, pointers))):
             self._write(" | ".join(cells) if len(told) > 1 else told[0])
             self._gap = "\n"
 
@@ -174,17 +174,17 @@ def _is_pointer(element: Any) -> bool:
 
 
 def _only_points(pieces: list[tuple[str, bool]]) -> bool:
-    """Whether a line is navigation: nothing in it but signs and what other places are called."""
+    """Whether a line is navigation: nothing in it but punctuation and what other places are called."""
     links = [piece for piece, is_linked in pieces if is_linked]
     return (
         bool(links)
         and max(map(len, links)) <= _CALLED
-        and not any(_letters(text) for text, linked in pieces if not linked)
+        and not any(_alphanumeric(text) for text, linked in pieces if not linked)
     )
 
 
-def _letters(text: str) -> int:
-    return sum(map(str.isalpha, text))
+def _alphanumeric(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 def _cell(element: Any) -> str:

@@ -73,14 +73,14 @@ def test_lists_are_kept(tmp_path: Path) -> None:
 
 def test_navigation_is_left_out(tmp_path: Path) -> None:
     page = (
-        "<div class=toc2>Contents</div><p>[ <a href=0.html>&lt;&lt; Previous</a> ] 1<hr><ul><li>2 <a href='#x'>Two</a>"
+        "<div class=toc2>Contents</div><p>[ <a href=0.html>&lt;&lt; Previous</a> ]<hr><ul><li> <a href='#x'>Two</a>"
         "<ul><li><a href='#y'>Deep</a></ul></ul><table><tr><td><a href=1.html>One</a><td><a href=2.html>Two</a></table>"
         "<p>See <a href=x.html>there</a>.<dl><dt><a href=git.html>git</a></dt><dd>tracks</dl>"
-        "<p><a href=https://x.org>Other site</a><table><tr><td><a href=3.html>Three</a><td>is odd</table>"
+        "<p><a href=https://x.org>Other site</a><table><tr><td><a href=3.html>Three</a><td>3</table>"
         "<a name=top><p>in an anchor</a><p><a href=x.html>" + "A whole sentence. " * 6 + "</a>"
     )
     assert text_of(tmp_path, page) == (
-        "See there.\n\ngit\n: tracks\n\nOther site\n\nThree | is odd\n\nin an anchor\n\n"
+        "See there.\n\ngit\n: tracks\n\nOther site\n\nThree | 3\n\nin an anchor\n\n"
         + ("A whole sentence. " * 6).strip()
     )
 
