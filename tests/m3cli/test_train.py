@@ -274,7 +274,7 @@ def test_what_is_not_installed_is_named(here: Path, monkeypatch: pytest.MonkeyPa
         m3("synth", "docs.jsonl", "out.jsonl", "--llm", "openai:gpt-5")
     monkeypatch.setitem(sys.modules, "lxml", None)
     (here / "a.md").write_text("# Title of it\n")
-    with pytest.raises(MissingDependency, match=r"m3-retrieval\[train\]"):
+    with pytest.raises(MissingDependency, match=r"m3-retrieval\[html\]"):
         m3("pairs", "a.md", "out.jsonl")
 
 

@@ -86,6 +86,8 @@ class Chunker:
         if whole and self._fits(document.text):
             return [Record(document.id, document.text, document.metadata)]
         texts = self._splitters[document.kind].chunks(document.text)
+        if document.kind == "markdown":  # a long block of code leaves its last fence behind
+            texts = [text for text in texts if any(map(str.isalnum, text))]
         return [
             Record(passage_id(document.id, n), text, {**document.metadata, PASSAGE: n}) for n, text in enumerate(texts)
         ]

@@ -44,14 +44,14 @@ def index(
     ```
 
     Args:
-        source: a file or a folder of JSON lines, Parquet, CSV, plain text and Markdown; a data set of `datasets`; or
-            anything that gives dicts. See `m3stores.pipeline.sources`.
+        source: a file or a folder of JSON lines, Parquet, CSV, plain text, Markdown and HTML; a data set of `datasets`;
+            or anything that gives dicts. See `m3stores.pipeline.sources`.
         encoder: of the collection, if that has records already.
         store: the collection.
         modes: what a new collection keeps; `None` means all that the model has. An old one keeps what it has.
         text_column: the column of a table with the text. A `title` goes before it; what is neither is metadata.
         id_column: the column with the id; `None` takes `_id` or `id`, or else file and line.
-        encoding: of texts and CSV, such as `"gb18030"`.
+        encoding: of texts and CSV, such as `"gb18030"`, and of pages that are not UTF-8 and do not say what they are.
         tokens: of a passage at most; see `Chunker`.
         overlap: of neighbouring passages, in tokens; see `Chunker`.
         sync: remove from the collection all that is not in the source. If anything was rejected, nothing is.
@@ -71,7 +71,7 @@ def index(
     Raises:
         InvalidInput: no such source, an empty one, or an argument that cannot be used.
         CollectionMismatch: the collection is another encoder's, or has other modes than `modes`.
-        MissingDependency: semantic-text-splitter, pyarrow for Parquet, or Ray, is not installed.
+        MissingDependency: semantic-text-splitter, pyarrow for Parquet, lxml for HTML, or Ray, is not installed.
         StoreError: the store failed, on a full disk for instance, or the cluster, or, with `exact`, the collection has
             more or fewer records; what was stored stays.
     """

@@ -51,7 +51,7 @@ class Job:
     Attributes:
         source: as it was given.
         columns: of tables.
-        encoding: of texts and CSV.
+        encoding: of texts and CSV, and of pages that do not say theirs.
         chunker: splits documents.
         encoder: encodes passages.
         target: takes them.

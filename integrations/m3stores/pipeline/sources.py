@@ -6,7 +6,7 @@ from typing import Any
 
 from m3core import InvalidInput
 from m3stores.pipeline.documents import Columns, Document, Reject
-from m3stores.pipeline.formats import SUFFIXES, read_file
+from m3stores.pipeline.formats import SUFFIXES, check_readers, read_file
 
 Source = str | Path | Iterable[Mapping[str, Any]]
 """A file, a folder, a data set of `datasets`, or anything else that gives dicts."""
@@ -74,14 +74,16 @@ def files_of(source: Path) -> list[tuple[Path, str]]:
 
     A folder stands for all files below it that can be read, in the order of their paths, which begin with its own name;
     what begins with a dot is passed over. One in BEIR's layout stands for its corpus alone: its other files are
-    questions and judgements.
+    questions and judgements. Links to folders are not followed; a file is read once, whatever links to it.
 
     Raises:
         InvalidInput: there is no such file or folder, it cannot be read, or it has nothing that can.
+        MissingDependency: a package is not installed that some of them need.
     """
     found = _found(source)
     if not any(_size(path) for path, _ in found):
         raise InvalidInput(f"there is nothing to read in {source}: it is empty")
+    check_readers(path for path, _ in found)
     return found
 
 
@@ -94,16 +96,25 @@ def _found(source: Path) -> list[tuple[Path, str]]:
         raise InvalidInput(f"there is no file or folder {source}")
     if (source / _CORPUS).is_file():
         return [(source / _CORPUS, _CORPUS)]
+    root = source.resolve()
     below = ((path, path.relative_to(source)) for path in sorted(source.rglob("*")) if path.is_file())
-    folder = source.resolve().name
     found = [
-        (path, f"{folder}/{name.as_posix()}")
+        (path, name)
         for path, name in below
         if name.name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.parts)
     ]
     if not found:
         raise InvalidInput(f"there is nothing to index in {source}: no file in it ends in {', '.join(SUFFIXES)}")
-    return found
+    targets = {root / name for path, name in found if not path.is_symlink()}
+    named = []
+    for path, name in found:
+        if path.is_symlink():
+            target = path.resolve()
+            if target in targets:
+                continue
+            targets.add(target)
+        named.append((path, f"{root.name}/{name.as_posix()}"))
+    return named
 
 
 def _size(path: Path) -> int:

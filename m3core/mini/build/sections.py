@@ -9,7 +9,7 @@ from m3core.mini.build.documents import documents
 from m3core.mini.build.texts import Pair
 from m3core.train.making.documents import Document, read_html
 from m3core.train.making.pairs import telling
-from m3core.train.making.wording import is_chinese, one_line, words
+from m3core.wording import is_chinese, one_line, words
 
 Language = Literal["zh", "en"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from m3core.errors import InvalidInput
 from m3core.evaluation import JudgedSet
 from m3core.records import read_objects
-from m3core.train.making.wording import key
+from m3core.wording import key
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _ENDS = {"zh": re.compile(r"(?<=[。！？；])"), "en": re.compile(r"(?<=[.!?;]) +")}

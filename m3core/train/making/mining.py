@@ -13,8 +13,8 @@ from typing import Literal, get_args
 from tqdm.auto import tqdm
 
 from m3core.errors import InvalidInput
-from m3core.train.making.wording import key
 from m3core.train.records import Example, TrainingRecord
+from m3core.wording import key
 
 Search = Callable[[Sequence[str], int], Iterable[Sequence[tuple[str, float]]]]
 """Finds the best k passages for each of some queries: their texts and scores, best first, query by query."""

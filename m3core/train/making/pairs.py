@@ -23,7 +23,7 @@ from m3core.errors import InvalidInput
 from m3core.records import read_objects
 from m3core.tokenizer import check_text
 from m3core.train.making.documents import QUESTION, Document, read_html, read_markdown
-from m3core.train.making.wording import is_chinese, key, one_line, words
+from m3core.wording import is_chinese, key, one_line, words
 
 PairKind = Literal["title", "heading", "question"]
 PAIR_KINDS: tuple[PairKind, ...] = get_args(PairKind)

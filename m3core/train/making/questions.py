@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from m3core.train.making.wording import is_chinese, key, words
+from m3core.wording import is_chinese, key, words
 
 _ENGLISH = """\
 Read the passage between the lines and write one question that it answers.

@@ -12,8 +12,8 @@ from itertools import islice
 from m3core.errors import InvalidInput
 from m3core.records import Record
 from m3core.train.making.questions import Refused, prompt_for, question_in
-from m3core.train.making.wording import words
 from m3core.train.records import Example
+from m3core.wording import words
 
 Ask = Callable[[list[str]], Sequence[str]]
 """Gives a language model's answer to each prompt, in order; an empty one where it failed."""

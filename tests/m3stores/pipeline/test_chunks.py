@@ -35,6 +35,13 @@ def test_markdown_is_split_at_headings(mini: M3Encoder) -> None:
     assert sum(p.text.startswith("# ") for p in passages) == 2
 
 
+def test_markdown_has_no_passages_of_signs(mini: M3Encoder) -> None:
+    passages = Chunker(mini, 64, 0)(text("Do this:\n\n```\n" + "run --it now\n" * 60 + "```\n\n---\n", "markdown"))
+    assert len(passages) > 3
+    assert all(any(map(str.isalnum, p.text)) for p in passages)
+    assert [p.metadata["passage"] for p in passages] == list(range(len(passages)))
+
+
 def test_records_are_whole_as_far_as_the_model_reads(mini: M3Encoder) -> None:
     short, long = Document("s", "短", "s", {"a": 1}), Document("l", ZH * 30, "l", {"a": 1})
     assert [(p.id, p.text, p.metadata) for p in Chunker(mini)(short)] == [("s", "短", {"a": 1})]

@@ -7,7 +7,7 @@ import pytest
 
 from m3core import InvalidInput
 from m3core.train.making.pairs import Cleaning, Pair, pair_files, raw_pairs, says_little, telling
-from m3core.train.making.wording import is_chinese, one_line, words
+from m3core.wording import is_chinese, one_line, words
 
 LONG = "Sentences of this paragraph say what the section is about, at some length, so that it is worth being found."
 ZH = "这一段文字说明本节的内容，篇幅足够长，值得被检索到，因此应当保留下来。"

@@ -8,7 +8,7 @@ from m3core import InvalidInput
 from m3core.records import Record
 from m3core.train.making.questions import Refused, prompt_for, question_in
 from m3core.train.making.synth import Outcome, passages_in, synthesize
-from m3core.train.making.wording import is_chinese, words
+from m3core.wording import is_chinese, words
 
 ENGLISH = "The bridge over the Elbe was opened in 1893 and is painted in a light blue, which gave it its name."
 CHINESE = "易北河上的这座桥于一八九三年通车，桥身漆成浅蓝色，因此得名蓝色奇迹，至今仍是城市的象征。"

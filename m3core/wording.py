@@ -1,4 +1,4 @@
-"""How long a text is, whether it is Chinese, and when two texts are the same: one rule for all that makes data."""
+"""How long a text is, whether it is Chinese, and when two texts are the same: one rule for all that reads texts."""
 
 import re
 
