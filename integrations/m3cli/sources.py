@@ -11,7 +11,11 @@ from m3core.parts import write_json
 from m3stores.pipeline import Summary
 
 SourceArgument = Annotated[
-    Path, typer.Argument(help="A file or a folder: JSON lines, Parquet, CSV, plain text, Markdown; or BEIR's.")
+    Path,
+    typer.Argument(
+        help="A file or a folder: JSON lines, Parquet, CSV, plain text, Markdown, HTML, also as .txt.gz, .md.gz, "
+        ".html.gz; or BEIR's."
+    ),
 ]
 ModesOption = Annotated[str | None, typer.Option(help="Comma-separated; default: all that the model has.")]
 TokensOption = Annotated[
@@ -20,7 +24,9 @@ TokensOption = Annotated[
 OverlapOption = Annotated[int | None, typer.Option(help="Of passages, in tokens. Default: an eighth of them.")]
 TextColumnOption = Annotated[str, typer.Option(help="Of a table.")]
 IdColumnOption = Annotated[str | None, typer.Option(help="Of a table. Default: _id or id, or else file and line.")]
-EncodingOption = Annotated[str, typer.Option(help="Of texts and CSV, such as gb18030.")]
+EncodingOption = Annotated[
+    str, typer.Option(help="Of texts and CSV, such as gb18030, and of pages that do not say theirs.")
+]
 RejectsOption = Annotated[
     Path, typer.Option(help="A file for what cannot be used, with reasons; written if there is any.")
 ]
