@@ -32,7 +32,6 @@ from m3cli.sources import (
     shows_progress,
     tell,
 )
-from m3core import InvalidInput
 from m3stores import pipeline
 from m3stores.pipeline.encoding import check_target
 from m3stores.pipeline.sources import files_of
@@ -61,9 +60,7 @@ def encode(
 ) -> None:
     """Split and encode a source into files. Run again, it goes on where it stopped, if they are Parquet."""
     files_of(source)  # before the model loads
-    check_target(target)
-    if target.resolve() == source.resolve():
-        raise InvalidInput(f"{target} is the source: give another target")
+    check_target(target, source)
     summary = pipeline.encode(
         source,
         load(model, device, dtype, max_length, endpoint, revision, mcls),

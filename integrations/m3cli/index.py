@@ -85,8 +85,10 @@ def index(
     revision: RevisionOption = None,
 ) -> None:
     """Split, encode and store a source. Run again, it goes on where it stopped, and takes what is new or changed."""
-    if from_encoded and (sync or ray is not None):
-        raise InvalidInput("--from-encoded only stores what was encoded: leave out --sync and --ray")
+    if from_encoded and (sync or any(given is not None for given in (ray, tokens, overlap, id_column, device, mcls))):
+        raise InvalidInput(
+            "--from-encoded stores what was encoded: leave out --sync, --ray, and what is about reading and encoding"
+        )
     if not from_encoded:
         files_of(source)  # before the model loads
     settings = QdrantSettings(
@@ -132,4 +134,13 @@ def index(
         if qdrant and alias is not None and not (strict and summary.rejected):
             former = qdrant.point_alias(alias)
             held += f"\nalias {alias!r} points to it; before: {former or 'nothing'}"
-    tell(summary, store, report=report, rejects=rejects, strict=strict, also=held, sync=sync)
+    tell(
+        summary,
+        store,
+        report=report,
+        rejects=rejects,
+        strict=strict,
+        also=held,
+        sync=sync,
+        done="stored" if from_encoded else "encoded",
+    )

@@ -56,6 +56,7 @@ def tell(
     strict: bool,
     also: str = "",
     sync: bool = False,
+    done: str = "encoded",
 ) -> None:
     """Says what was done.
 
@@ -67,6 +68,7 @@ def tell(
         strict: whether that is a failure.
         also: what there is to say in the end.
         sync: whether what is not in the source was to be removed.
+        done: to passages that were not there.
 
     Raises:
         Exit: for a failure, with 1.
@@ -79,7 +81,7 @@ def tell(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     say(
-        f"{summary.documents} documents, {summary.passages} passages → {target}: {summary.encoded} encoded "
+        f"{summary.documents} documents, {summary.passages} passages → {target}: {summary.encoded} {done} "
         f"({summary.rate:.1f}/s), {summary.unchanged} unchanged, {summary.removed} removed"
     )
     for reject in summary.rejects:

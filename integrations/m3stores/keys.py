@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from m3core import M3Output, Record
+from m3stores.collection import Comparison
 
 _BYTES = 16
 _TEXT = 24  # characters of a `content_hash` that are the `text_hash`
@@ -19,42 +20,50 @@ class Keys:
     """Which records there are, with which texts and metadata. Among 10^11 of them no two keys are likely to be alike.
 
     Attributes:
-        sorted: `(n,)` keys of 16 bytes in ascending order.
+        contents: `(n,)` keys of 16 bytes, of ids with texts and metadata, in ascending order.
+        ids: `(n,)` likewise, of ids alone.
     """
 
-    sorted: npt.NDArray[np.bytes_]
+    contents: npt.NDArray[np.bytes_]
+    ids: npt.NDArray[np.bytes_]
 
     @classmethod
     def of(cls, contents: Mapping[str, str]) -> "Keys":
         """Of records by their ids and `content_hash`es."""
-        return cls(np.sort(np.array([_key(*pair) for pair in contents.items()], dtype=f"S{_BYTES}")))
+        return cls(np.sort(_keys(contents.items())), np.sort(_keys((record_id, "") for record_id in contents)))
 
     @classmethod
     def joined(cls, keys: Sequence["Keys"]) -> "Keys":
         """All of them."""
-        return cls(np.sort(np.concatenate([cls.of({}).sorted, *(some.sorted for some in keys)])))
+        keys = [cls.of({}), *keys]
+        return cls(np.sort(np.concatenate([k.contents for k in keys])), np.sort(np.concatenate([k.ids for k in keys])))
 
     def __len__(self) -> int:
-        return len(self.sorted)
+        return len(self.ids)
 
-    def lacking(self, records: Sequence[Record]) -> list[Record]:
-        """Those of some records that are not there, or with another text or other metadata."""
-        if not len(self):
-            return list(records)
-        held = self.hold([(record.id, text_hash(record)) for record in records])
-        return [record for record, there in zip(records, held, strict=True) if not there]
+    def compare(self, records: Sequence[Record]) -> Comparison:
+        """Tells which of some records are not there, or with another text or other metadata."""
+        held = _among(self.contents, _keys((record.id, text_hash(record)) for record in records))
+        differing = [record for record, there in zip(records, held, strict=True) if not there]
+        known = _among(self.ids, _keys((record.id, "") for record in differing))
+        return Comparison(differing, len(differing) - int(known.sum()))
 
-    def hold(self, contents: Sequence[tuple[str, str]]) -> npt.NDArray[np.bool_]:
-        """For each id and its `content_hash` whether they are there."""
-        if not len(self):
-            return np.zeros(len(contents), dtype=bool)
-        keys = np.array([_key(*content) for content in contents], dtype=self.sorted.dtype)
-        places = np.minimum(np.searchsorted(self.sorted, keys), len(self) - 1)
-        return np.asarray(self.sorted[places] == keys)
+    def among(self, ids: Sequence[str]) -> list[str]:
+        """Those of some ids that are there."""
+        held = _among(self.ids, _keys((record_id, "") for record_id in ids))
+        return [record_id for record_id, there in zip(ids, held, strict=True) if there]
 
 
-def _key(record_id: str, content: str) -> bytes:
-    return hashlib.blake2b(f"{content[:_TEXT]} {record_id}".encode(), digest_size=_BYTES).digest()
+def _keys(contents: Iterable[tuple[str, str]]) -> npt.NDArray[np.bytes_]:
+    made = [hashlib.blake2b(f"{content[:_TEXT]} {i}".encode(), digest_size=_BYTES).digest() for i, content in contents]
+    return np.array(made, dtype=f"S{_BYTES}")
+
+
+def _among(held: npt.NDArray[np.bytes_], keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
+    if not len(held) or not len(keys):
+        return np.zeros(len(keys), dtype=bool)
+    places = np.minimum(np.searchsorted(held, keys), len(held) - 1)
+    return np.asarray(held[places] == keys)
 
 
 def content_hash(record: Record, output: M3Output, row: int) -> str:

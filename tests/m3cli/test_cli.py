@@ -187,9 +187,10 @@ def test_encode_to_parquet_and_store_without_a_model(records: Path, tmp_path: Pa
     expected = mini.encode_documents(["巴黎是法国的首都。", "Tokyo"]).sparse[0].as_dict()
     assert dict(zip(row["sparse_indices"], row["sparse_values"], strict=True)) == pytest.approx(expected, abs=1e-6)
     out = m3("index", encoded, "--from-encoded", "--store", address, "--model", "./missing")
+    assert "2 stored" in out
     assert "2 in collection 'documents' (dense, sparse)" in out
     assert "巴黎" in m3("search", "法国首都在哪里？", "--store", address, *MINI)
-    with pytest.raises(InvalidInput, match="leave out --sync and --ray"):
+    with pytest.raises(InvalidInput, match="leave out --sync, --ray, and"):
         m3("index", encoded, "--from-encoded", "--sync", "--store", address)
 
 
@@ -208,7 +209,7 @@ def test_encode_passes_over_what_cannot_be_used(records: Path, tmp_path: Path) -
     [
         ("out.csv", r"must end in \.jsonl or \.parquet"),
         ("out", r"must end in \.jsonl or \.parquet"),
-        ("in.jsonl", "is the source"),
+        ("in.jsonl", "lies in the source"),
         ("no/such/out.jsonl", "its folder must exist"),
     ],
 )

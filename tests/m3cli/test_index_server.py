@@ -17,7 +17,7 @@ from qdrant_standin.serving import Serving, serving
 from typer.testing import CliRunner, Result
 
 from m3cli.app import app
-from m3core import InvalidInput, M3Warning
+from m3core import InvalidInput, M3Warning, StoreError
 from m3stores.qdrant import bulk
 
 
@@ -86,8 +86,8 @@ def test_an_alias_stays_where_it_was_unless_all_is_there(server: Serving, folder
     assert "points to it" not in result.output
     assert "before: docs-1" in m3(index, *again).output
     write(folder, *["one"] * 20)
-    server.order("upsert", status=400)
-    with pytest.raises(InvalidInput, match="A fault to order"):
+    server.order("upsert", status=403)
+    with pytest.raises(StoreError, match="A fault to order"):
         m3(index, "--collection", "docs-3", "--alias", "docs", "--bulk")
     assert aliases(server) == {"docs": "docs-2"}
     assert server.rest.backend["docs-3"].config["params"]["vectors"]["dense"]["hnsw_config"]["m"] == 16

@@ -3,10 +3,7 @@
 from typing import Any
 
 from m3core import InvalidInput, M3Encoder, MissingDependency, Record
-from m3stores.pipeline.documents import Document
-
-PASSAGE = "passage"
-"""The metadata that counts the passages of a document."""
+from m3stores.pipeline.documents import DOCUMENT, PASSAGE, Document, passage_id
 
 _USUAL, _OVERLAP = 512, 1 / 8
 
@@ -22,7 +19,9 @@ class Chunker:
         overlap: of them at most that the passage before had too.
     """
 
-    def __init__(self, encoder: M3Encoder, tokens: int | None = None, overlap: int | None = None) -> None:
+    def __init__(
+        self, encoder: M3Encoder, tokens: int | None = None, overlap: int | None = None, *, rows: int | None = None
+    ) -> None:
         """Makes the splitters.
 
         Args:
@@ -30,15 +29,19 @@ class Chunker:
             tokens: `None` is 512, or what the model reads if that is less; a record of a table, which is a passage
                 already, is then split only where the model cannot read it whole.
             overlap: `None` is an eighth of `tokens`.
+            rows: of a multi-vector at most, if there are to be some.
 
         Raises:
             InvalidInput: fewer than 8 or more than the model reads, or an overlap that is no less.
             MissingDependency: semantic-text-splitter is not installed.
         """
-        most = encoder.max_length
+        most = encoder.max_length if rows is None else min(encoder.max_length, rows)
         self.tokens = min(_USUAL, most) if tokens is None else tokens
         if not 8 <= self.tokens <= most:
-            raise InvalidInput(f"a passage has from 8 to {most} tokens, as many as the model reads, not {tokens!r}")
+            raise InvalidInput(
+                f"a passage has from 8 to {most} tokens, as many as the model reads and a multi-vector may have, "
+                f"not {tokens!r}"
+            )
         self.overlap = int(self.tokens * _OVERLAP) if overlap is None else overlap
         if not 0 <= self.overlap < self.tokens - 2:
             raise InvalidInput(f"the overlap is less than the {self.tokens} tokens of a passage, not {overlap!r}")
@@ -78,7 +81,7 @@ class Chunker:
         """The passages of a document; none of an empty one.
 
         The first has the document's id, the others `ID#passage1` and so on. Where there are several, or a text might
-        have, `passage` in the metadata counts them from 0.
+        have, `m3_document` and `m3_passage` in the metadata say of which document it is, and which one from 0 on.
         """
         if not document.text.strip():
             return []
@@ -89,7 +92,8 @@ class Chunker:
         if document.kind == "markdown":  # a long block of code leaves its last fence behind
             texts = [text for text in texts if any(map(str.isalnum, text))]
         return [
-            Record(passage_id(document.id, n), text, {**document.metadata, PASSAGE: n}) for n, text in enumerate(texts)
+            Record(passage_id(document.id, n), text, {**document.metadata, DOCUMENT: document.id, PASSAGE: n})
+            for n, text in enumerate(texts)
         ]
 
     def _fits(self, text: str) -> bool:
@@ -97,12 +101,6 @@ class Chunker:
         return len(self._tokenizer.encode(text, add_special_tokens=False)) <= self._longest - 2
 
 
-def passage_id(document: str, number: int) -> str:
-    """The id of a document's passage, counted from 0."""
-    return f"{document}#passage{number}" if number else document
-
-
 def document_of(passage: Record) -> str:
     """The id of a passage's document."""
-    number = passage.metadata.get(PASSAGE)
-    return passage.id.removesuffix(passage_id("", number)) if isinstance(number, int) and number else passage.id
+    return str(passage.metadata.get(DOCUMENT, passage.id))

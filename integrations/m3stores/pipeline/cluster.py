@@ -88,7 +88,7 @@ class DocumentSource(Datasource):
         return [ReadTask(self._tables, BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None))]
 
     def _tables(self) -> Iterator[pa.Table]:
-        items = sound(self._documents, Seen(), keep_ids=False)
+        items = sound(self._documents, Seen())
         while some := list(islice(items, _DOCUMENTS)):
             yield documents_table(some)
 

@@ -11,6 +11,6 @@ def check_count(store: HybridStore, before: int, summary: Summary) -> None:
     if held != due:
         raise StoreError(
             f"collection {store.collection!r} holds {held} records and not {due}: {before} were there, "
-            f"{summary.added} are new, {summary.removed} were removed. Unless another program writes to it, some are "
-            "lost: index the source again, which stores what is missing"
+            f"{summary.added} are new, {summary.removed} were removed. Another program has written to it, or a process "
+            "died just when it removed some. If not, index the source again, which stores what is missing"
         )

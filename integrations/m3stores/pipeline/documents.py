@@ -1,14 +1,20 @@
 """What a source consists of, whatever kind of source it is."""
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from m3core import InvalidInput
+from m3core import MODES, InvalidInput
 
 Kind = Literal["record", "text", "markdown"]
 _ID, _TITLE, _METADATA = ("_id", "id"), "title", "metadata"
+
+DOCUMENT, PASSAGE = "m3_document", "m3_passage"
+"""The metadata of a document's passages: its id, and which of them it is, from 0 on."""
+
+_PASSAGE_ID = re.compile(r"#passage[1-9]\d*$")
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Document:
         text: whole.
         where: it is in the source: `file`, `file:line` or `record number`.
         metadata: of all its passages.
-        named: whether the source gave it its id, so that another one may have the same.
+        named: whether the source gave it its id.
         kind: how to split it: a `"record"` only where it is too long for a passage, `"text"` and `"markdown"` always.
     """
 
@@ -58,7 +64,7 @@ class Columns:
     id: str | None = None
 
     def document(self, record: Mapping[str, Any], source: str, number: int, where: str) -> Document:
-        """The document of a record. Columns that are neither id, title nor text are metadata.
+        """The document of a record. Columns that are neither id, title, text nor vectors are metadata.
 
         Args:
             record: of a table, or an object.
@@ -86,14 +92,31 @@ class Columns:
         if not isinstance(metadata, Mapping | None):
             raise InvalidInput(f"{where}: the metadata is a {type(metadata).__name__}, not an object")
         used = {self.text, _TITLE, _METADATA, *names}
+        named = own is not None
+        metadata = dict(metadata or {})
+        if DOCUMENT in metadata or PASSAGE in metadata:  # a passage that was written to a file
+            if str(own) != passage_id(str(metadata.pop(DOCUMENT, "")), metadata.pop(PASSAGE, None)):
+                raise InvalidInput(f"{where}: {DOCUMENT} and {PASSAGE} are names of ours; rename the metadata")
+            named = False
+        used |= {mode for mode in MODES if isinstance(record.get(mode), list | dict)}  # that were written to a file
         rest = {name: _plain(value) for name, value in record.items() if name not in used and value is not None}
         return Document(
             f"{source}#{number}" if own is None else str(own),
             f"{title} {text}".strip(),
             where,
-            rest | dict(metadata or {}),
-            named=own is not None,
+            rest | metadata,
+            named=named,
         )
+
+
+def passage_id(document: str, number: object) -> str:
+    """The id of a document's passage, counted from 0."""
+    return f"{document}#passage{number}" if number else document
+
+
+def is_passage_id(identifier: str) -> bool:
+    """Whether a document's passage might have this id."""
+    return _PASSAGE_ID.search(identifier) is not None
 
 
 def _plain(value: Any) -> Any:

@@ -65,6 +65,7 @@ def encode(
         MissingDependency: semantic-text-splitter, pyarrow for Parquet, or Ray, is not installed.
         StoreError: a file cannot be written, or the cluster failed.
     """
+    check_target(Path(target), source)
     wanted = encoder.modes if modes is None else checked_modes(modes)
     with (
         _writer(Path(target), encoder, wanted) as writer,
@@ -87,17 +88,20 @@ def encode(
     return work.summary
 
 
-def check_target(target: Path) -> None:
-    """Refuses a target that cannot be written."""
+def check_target(target: Path, source: Source) -> None:
+    """Refuses a target that cannot be written, or is read."""
     if target.suffix not in (".jsonl", ".parquet"):
         raise InvalidInput(f"the target must end in .jsonl or .parquet, not {target.name!r}")
     if not target.parent.is_dir():
         raise InvalidInput(f"{target} cannot be written: its folder must exist")
+    if target.suffix == ".jsonl" and target.is_dir():
+        raise InvalidInput(f"{target} is a folder: give another target")
+    if isinstance(source, str | Path) and Path(source).resolve() in (target.resolve(), *target.resolve().parents):
+        raise InvalidInput(f"{target} lies in the source, and would be read with it next time: give another target")
 
 
 @contextmanager
 def _writer(target: Path, encoder: M3Encoder, modes: Sequence[Mode]) -> Iterator[Target]:
-    check_target(target)
     if target.suffix == ".jsonl":
         with completed(target) as partial, closing(LinesWriter(partial)) as lines:
             yield lines

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from m3core import M3Encoder, Mode
+from m3core import InvalidInput, M3Encoder, Mode
 from m3stores.pipeline.counting import check_count
+from m3stores.pipeline.documents import Reject
 from m3stores.pipeline.job import job
 from m3stores.pipeline.reading import sound
 from m3stores.pipeline.removing import remove_others
@@ -59,7 +60,7 @@ def index(
             it meanwhile.
         rejects: a JSON-lines file for what could not be used, with reasons; written only if there is any.
         batch_size: the most passages that are on their way, encoded and not stored yet; `None` chooses by the model.
-            With `ray`, of each process.
+            With `ray`, how many a process encodes at once; more are on their way there, as memory allows.
         ray: encode in the processes of a Ray cluster, one for each GPU, or for each machine if there is none:
             `"local"` starts one on this machine, `"auto"` and `"host:port"` join one that runs. They store too where
             the collection is on a server; an embedded one is written to from here.
@@ -90,14 +91,15 @@ def index(
         rejects=rejects,
         batch_size=batch_size,
         show_progress=show_progress,
-        keep_ids=sync,
     ) as work:
         run(work, ray)
-        if sync and not work.summary.rejected:
+        if sync:
+            if not work.summary.documents and not work.summary.rejected:
+                raise InvalidInput("there is nothing in the source, and everything would be removed: call clear()")
             if ray is not None:  # the documents were seen elsewhere
-                for _ in sound(work.documents(), work.seen, keep_ids=True):
-                    pass
-            work.summary.removed += remove_others(store, work.seen)
+                work.rejects.add(*(item for item in sound(work.documents(), work.seen) if isinstance(item, Reject)))
+            if not work.summary.rejected:
+                work.summary.removed += remove_others(store, work.seen)
     if exact:
         check_count(store, before, work.summary)
     return work.summary

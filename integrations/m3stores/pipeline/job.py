@@ -1,5 +1,6 @@
 """What a run is about, wherever it runs."""
 
+import codecs
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from m3core import InvalidInput, M3Encoder, M3Output, Mode, Record
+from m3stores.arguments import whole
+from m3stores.checks import MOST_FLOATS
 from m3stores.collection import Comparison
 from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
@@ -59,8 +62,7 @@ class Job:
         together: the most passages under way, encoded and not stored yet.
         summary: counts what was done.
         rejects: takes what cannot be used.
-        seen: the ids of documents that might come twice.
-        keep_ids: whether all ids are kept there.
+        seen: takes the ids of documents.
         show_progress: whether to show a progress bar.
     """
 
@@ -75,7 +77,6 @@ class Job:
     summary: Summary
     rejects: Rejects
     seen: Seen
-    keep_ids: bool
     show_progress: bool
 
     def documents(self) -> Documents:
@@ -103,7 +104,6 @@ def job(
     rejects: str | Path | None,
     batch_size: int | None,
     show_progress: bool,
-    keep_ids: bool = False,
 ) -> Iterator[Job]:
     """A job; its files are closed at the end. See `index` for the arguments.
 
@@ -111,16 +111,22 @@ def job(
         InvalidInput: an argument that cannot be used.
         MissingDependency: semantic-text-splitter is not installed.
     """
-    together = batch_size or window(encoder.fingerprint, modes)
-    if together < _LEAST:
-        raise InvalidInput(f"batch_size must be at least {_LEAST}, not {batch_size!r}")
+    together = window(encoder.fingerprint, modes)
+    if batch_size is not None:
+        together = whole(batch_size, "batch_size", _LEAST)
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise InvalidInput(f"there is no encoding {encoding!r}; such are utf-8, gb18030, big5") from error
+    width = encoder.fingerprint.multivector_dim
+    rows = MOST_FLOATS // width if width is not None and "multivector" in modes else None
     summary = Summary()
     with closing(Seen()) as seen, closing(Rejects(summary, None if rejects is None else Path(rejects))) as rejected:
         yield Job(
             source,
             Columns(text_column, id_column),
             encoding,
-            Chunker(encoder, tokens, overlap),
+            Chunker(encoder, tokens, overlap, rows=rows),
             encoder,
             target,
             modes,
@@ -128,6 +134,5 @@ def job(
             summary,
             rejected,
             seen,
-            keep_ids,
             show_progress,
         )

@@ -10,13 +10,14 @@ from tqdm.auto import tqdm
 
 from m3core import InvalidInput, Mode
 from m3stores.pipeline.counting import check_count
+from m3stores.pipeline.documents import Reject
 from m3stores.pipeline.local import at_once
 from m3stores.pipeline.notes import Note
-from m3stores.pipeline.parts import opened, origin_of, parts_of
+from m3stores.pipeline.parts import opened, origin_of_all, parts_of
 from m3stores.pipeline.rejects import Rejects
-from m3stores.pipeline.steps import stored
+from m3stores.pipeline.storing import settled, stored
 from m3stores.pipeline.summary import Summary
-from m3stores.pipeline.tables import columns_of, modes_of, output_of, records_of
+from m3stores.pipeline.tables import columns_of, output_of, records_of
 from m3stores.store import HybridStore
 from m3stores.text import window
 
@@ -54,12 +55,7 @@ def load(
     started = time.perf_counter()
     summary, before = Summary(), store.count() if exact else 0
     paths = parts_of(Path(folder))
-    total = 0
-    for path in paths:
-        with opened(path) as file:
-            total += file.metadata.num_rows
-            held = modes_of(file.schema_arrow)
-            origin = origin_of(file, path)
+    origin, held, total = origin_of_all(paths)
     kept = tuple(modes or store.modes or held)
     if missing := [mode for mode in kept if mode not in held]:
         raise InvalidInput(f"{folder} has no {', '.join(missing)} representations; it has {', '.join(held)}")
@@ -68,13 +64,19 @@ def load(
     rows = window(origin.fingerprint, kept)
 
     def keep(table: pa.Table) -> Note:
-        records = records_of(table)
-        differing = {record.id for record in store.compare(records).differing}
-        here = [row for row, record in enumerate(records) if record.id in differing]
-        note = Note(passages=len(records), unchanged=len(records) - len(here))
-        if not here:
-            return note
-        return note + stored([records[row] for row in here], output_of(table.take(here), origin), store)
+        try:
+            comparison = store.compare(records_of(table))
+        except InvalidInput as error:  # one of them is nothing for this store, or there twice
+            if len(table) == 1:
+                (record,) = records_of(table)
+                return Note(rejects=[Reject(record.id, str(error))])
+            return sum((keep(table.slice(row, 1)) for row in range(len(table))), Note())
+        differing = {record.id for record in comparison.differing}
+        here = [row for row, record_id in enumerate(table.column("_id").to_pylist()) if record_id in differing]
+        note = Note(passages=len(table), unchanged=len(table) - len(here), added=comparison.new)
+        if here:
+            note += stored(comparison.differing, output_of(table.take(here), origin), store)
+        return settled(note, store)
 
     rejected = Rejects(summary, None if rejects is None else Path(rejects))
     with closing(rejected), tqdm(total=total, unit="passage", unit_scale=True, disable=not show_progress) as bar:

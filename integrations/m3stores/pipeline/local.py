@@ -6,10 +6,12 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from m3core import Record
+from m3core import M3Output, Record
 from m3stores.pipeline.job import Job
+from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import Reading, sound
 from m3stores.pipeline.sources import Documents
+from m3stores.pipeline.storing import encoded, settled, stored
 
 Given = TypeVar("Given")
 Told = TypeVar("Told")
@@ -25,17 +27,20 @@ def run(job: Job, documents: Documents) -> None:
         job: what to do.
         documents: its source.
     """
-    items = sound(documents, job.seen, keep_ids=job.keep_ids)
-    reading = Reading(items, job.chunker, job.target, job.summary, job.rejects)
+    reading = Reading(sound(documents, job.seen), job.chunker, job.target, job.summary, job.rejects)
 
-    def keep(portion: list[Record]) -> int:
-        output = job.encoder.encode_documents([record.text for record in portion], modes=job.modes)
-        job.target.upsert(portion, output)
-        return len(portion)
+    def encode(texts: list[str]) -> M3Output:
+        return job.encoder.encode_documents(texts, modes=job.modes)
+
+    def keep(portion: list[Record]) -> Note:
+        records, output, note = encoded(portion, encode)
+        if output is not None:
+            note += stored(records, output, job.target)
+        return settled(note, job.target)
 
     with tqdm(total=documents.total, unit=documents.unit, unit_scale=True, disable=not job.show_progress) as bar:
-        for stored in at_once(keep, _portions(reading.passages(), job.together // _PORTIONS)):
-            job.summary.encoded += stored
+        for note in at_once(keep, _portions(reading.passages(), job.together // _PORTIONS)):
+            job.count(note)
             bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
             bar.update(documents.done - bar.n)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from m3stores.pipeline.documents import Reject
 
@@ -22,7 +22,8 @@ class Note:
         added: of these, those that the collection did not have at all.
         removed: that documents no longer have.
         ends: ids of documents, and how many passages each has.
-        rejects: what could not be used.
+        dropped: ids of passages that were counted and could not be used.
+        rejects: what could not be used, and why.
     """
 
     documents: int = 0
@@ -32,12 +33,22 @@ class Note:
     added: int = 0
     removed: int = 0
     ends: Sequence[tuple[str, int]] = ()
+    dropped: Sequence[str] = ()
     rejects: Sequence[Reject] = ()
 
     def __add__(self, other: "Note") -> "Note":
         """Both together."""
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
-        return Note(**counts, ends=[*self.ends, *other.ends], rejects=[*self.rejects, *other.rejects])
+        return Note(
+            **counts,
+            ends=[*self.ends, *other.ends],
+            dropped=[*self.dropped, *other.dropped],
+            rejects=[*self.rejects, *other.rejects],
+        )
+
+    def without_dropped(self) -> "Note":
+        """The same, with nothing dropped."""
+        return replace(self, dropped=())
 
     def as_json(self) -> str:
         """For a table."""

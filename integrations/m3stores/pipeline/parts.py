@@ -72,10 +72,10 @@ class PartsWriter:
         Raises:
             CollectionMismatch: a record is there with another text or other metadata.
         """
-        differing = self._keys.lacking(records)
-        if (there := self._there([record.id for record in differing])) is not None:
-            raise CollectionMismatch(f"{there!r} lies encoded in {self._folder} as another text; {_CHANGED}")
-        return Comparison(differing, len(differing))
+        comparison = self._keys.compare(records)
+        if there := self._keys.among([record.id for record in comparison.differing]):
+            raise CollectionMismatch(f"{there[0]!r} lies encoded in {self._folder} as another text; {_CHANGED}")
+        return comparison
 
     def upsert(self, records: Sequence[Record], output: M3Output) -> list[str]:
         """Writes records that are not there.
@@ -100,8 +100,8 @@ class PartsWriter:
         Raises:
             CollectionMismatch: one is there.
         """
-        if (there := self._there(ids)) is not None:
-            raise CollectionMismatch(f"{there!r} lies encoded in {self._folder}, and is no longer there; {_CHANGED}")
+        if there := self._keys.among(ids):
+            raise CollectionMismatch(f"{there[0]!r} lies encoded in {self._folder}, and is no longer there; {_CHANGED}")
         return []
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -120,22 +120,16 @@ class PartsWriter:
             self._lock.release()
 
     def _load(self) -> None:
-        keys, ids = [], []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        if not (paths := sorted(self._folder.glob(f"*{_SUFFIX}"))):
+            self._keys = Keys.of({})
+            return
+        self.origin, self.modes, _ = origin_of_all(paths)
+        keys = []
+        for path in paths:
             with opened(path) as file:
-                origin, modes = origin_of(file, path), modes_of(file.schema_arrow)
-                self.check(origin, modes)
-                self.origin, self.modes = origin, modes
-                for batch in file.iter_batches(columns=["_id", "text_hash"]):
-                    contents = dict(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-                    keys.append(Keys.of(contents))
-                    ids.append(Keys.of(dict.fromkeys(contents, "")))
-        self._keys, self._ids = Keys.joined(keys), Keys.joined(ids)
-
-    def _there(self, ids: Sequence[str]) -> str | None:
-        """One of some ids that is there."""
-        held = self._ids.hold([(record_id, "") for record_id in ids])
-        return ids[int(held.argmax())] if held.any() else None
+                batches = file.iter_batches(columns=["_id", "text_hash"])
+                keys += [Keys.of(dict(zip(*(c.to_pylist() for c in batch.columns), strict=True))) for batch in batches]
+        self._keys = Keys.joined(keys)
 
     def check(self, origin: Origin, modes: Sequence[Mode]) -> None:
         """Refuses others than lie there.
@@ -143,16 +137,8 @@ class PartsWriter:
         Raises:
             CollectionMismatch: says what differs.
         """
-        if self.origin is None or self.modes is None:
-            return
-        if set(modes) != set(self.modes):
-            held, given = ", ".join(self.modes), ", ".join(modes)
-            raise CollectionMismatch(f"{self._folder} holds {held}, and these are {given}: encode into another folder")
-        if origin != self.origin:
-            held, given = str(self.origin.fingerprint), str(origin.fingerprint)
-            raise CollectionMismatch(
-                f"{self._folder} was made by another encoder, {held} and not {given}: encode into another folder"
-            )
+        if self.origin is not None and self.modes is not None:
+            _check_same((self.origin, self.modes), (origin, modes), self._folder)
 
     def _write(self, table: pa.Table) -> None:
         if self._writer is None:
@@ -212,13 +198,33 @@ def opened(path: Path) -> Iterator[Any]:
         raise InvalidInput(f"{path} cannot be read: {error}; remove it, and encode what was in it again") from error
 
 
-def origin_of(file: Any, path: Path) -> Origin:
-    """What made the representations in a file.
+def origin_of_all(paths: Sequence[Path]) -> tuple[Origin, tuple[Mode, ...], int]:
+    """What made the representations in some files, in which modes, and how many there are.
 
     Raises:
-        InvalidInput: it does not say.
+        InvalidInput: a file does not say.
+        CollectionMismatch: they were made by different encoders, or have different modes.
     """
-    noted = (file.schema_arrow.metadata or {}).get(ENCODED)
-    if noted is None:
-        raise InvalidInput(f"{path} is not of `m3 encode`: its schema does not say which encoder made it")
-    return Origin.from_json(noted)
+    found: list[tuple[Origin, tuple[Mode, ...]]] = []
+    total = 0
+    for path in paths:
+        with opened(path) as file:
+            noted = (file.schema_arrow.metadata or {}).get(ENCODED)
+            if noted is None:
+                raise InvalidInput(f"{path} is not of `m3 encode`: its schema does not say which encoder made it")
+            found.append((Origin.from_json(noted), modes_of(file.schema_arrow)))
+            total += file.metadata.num_rows
+        _check_same(found[0], found[-1], path)
+    return *found[0], total
+
+
+def _check_same(held: tuple[Origin, Sequence[Mode]], given: tuple[Origin, Sequence[Mode]], place: Path) -> None:
+    if set(held[1]) != set(given[1]):
+        raise CollectionMismatch(
+            f"{place}: {', '.join(held[1])} lie there, and these are {', '.join(given[1])}: keep them in folders apart"
+        )
+    if held[0] != given[0]:
+        raise CollectionMismatch(
+            f"{place}: another encoder made what lies there, {held[0].fingerprint} and not {given[0].fingerprint}: "
+            "keep them in folders apart"
+        )

@@ -7,7 +7,7 @@ from m3core import InvalidInput, Record
 from m3core.tokenizer import check_text
 from m3stores.checks import checked_records
 from m3stores.pipeline.chunks import Chunker
-from m3stores.pipeline.documents import Document, Reject
+from m3stores.pipeline.documents import Document, Reject, is_passage_id
 from m3stores.pipeline.job import Target
 from m3stores.pipeline.rejects import Rejects
 from m3stores.pipeline.removing import remove_former
@@ -91,19 +91,20 @@ class Split:
     passages: list[Record]
 
 
-def sound(documents: Documents, seen: Seen, *, keep_ids: bool) -> Iterator[Document | Reject]:
+def sound(documents: Documents, seen: Seen) -> Iterator[Document | Reject]:
     """Documents that can be split, and what cannot be used in its place.
 
     Args:
         documents: the source.
-        seen: takes the ids that might come twice.
-        keep_ids: whether it shall have all the others too.
+        seen: takes their ids.
     """
     for item in documents:
         try:
             if isinstance(item, Document):
                 check_text(item.id, f"{item.where}: the id")
-                if (item.named or keep_ids) and not seen.add(item.id):
+                if item.named and is_passage_id(item.id):
+                    raise InvalidInput(f"{item.where}: ids that end as {item.id!r} does are of passages; rename it")
+                if not seen.add(item.id):
                     raise InvalidInput(f"{item.where}: the id {item.id!r} was there before; ids must be distinct")
                 check_text(item.text, item.where)  # a splitter takes nothing else
             yield item

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 
 from m3core import Record
-from m3stores.pipeline.chunks import PASSAGE, document_of, passage_id
+from m3stores.pipeline.chunks import document_of
+from m3stores.pipeline.documents import PASSAGE, passage_id
 from m3stores.pipeline.job import Target
 from m3stores.pipeline.seen import Seen
 from m3stores.store import HybridStore
 
 _PAGE = 1000
+_NEXT, _MORE = 2, 64  # passages that are looked for: one may be missing that could not be stored
 
 
 def remove_former(target: Target, ends: Sequence[tuple[str, int]]) -> int:
     """Removes the passages that documents once had behind those that they have now.
+
+    The last ones first, so that a run which is killed meanwhile leaves none that the next one does not find.
 
     Args:
         target: which had them.
@@ -21,15 +25,20 @@ def remove_former(target: Target, ends: Sequence[tuple[str, int]]) -> int:
     Returns:
         How many there were.
     """
-    ends, removed = list(ends), 0
+    former: list[str] = []
+    room = _NEXT
     while ends:
-        found = {record.id: record for record in target.get([passage_id(*end) for end in ends])}
-        ends = [end for end in ends if _is_passage(found.get(passage_id(*end)), end[1])]
-        if ends:
-            target.delete([passage_id(*end) for end in ends])
-            removed += len(ends)
-        ends = [(document, number + 1) for document, number in ends]
-    return removed
+        asked = [(document, number) for document, first in ends for number in range(first, first + room)]
+        found = {record.id: record for record in target.get([passage_id(*each) for each in asked])}
+        held = [each for each in asked if _is_passage(found.get(passage_id(*each)), *each)]
+        former += [passage_id(*each) for each in held]
+        longer = {document for document, _ in held}
+        ends = [(document, first + room) for document, first in ends if document in longer]
+        room = _MORE
+    former.reverse()
+    for first in range(0, len(former), _PAGE):
+        target.delete(former[first : first + _PAGE])
+    return len(former)
 
 
 def remove_others(store: HybridStore, documents: Seen) -> int:
@@ -47,6 +56,6 @@ def remove_others(store: HybridStore, documents: Seen) -> int:
     return len(others)
 
 
-def _is_passage(record: Record | None, number: int) -> bool:
-    """Whether a record is a document's passage of this number, and no other that somebody gave such an id."""
-    return record is not None and record.metadata.get(PASSAGE, 0) == number
+def _is_passage(record: Record | None, document: str, number: int) -> bool:
+    """Whether a record is a document's passage of this number, and not a document that somebody gave such an id."""
+    return record is not None and document_of(record) == document and record.metadata.get(PASSAGE, 0) == number

@@ -29,6 +29,6 @@ def run(job: Job, ray: str | None) -> None:
         except ImportError as error:
             raise MissingDependency("a cluster needs Ray: pip install 'm3-retrieval[ray]'") from error
         cluster.run(job, documents, ray)
-    if not job.summary.documents and not job.summary.rejected and (job.keep_ids or documents.unit == "B"):
+    if not job.summary.documents and not job.summary.rejected and documents.unit == "B":
         raise InvalidInput(f"there is nothing to read in {job.source}: it is empty")
     job.summary.seconds = time.perf_counter() - started

@@ -6,13 +6,13 @@ its own, a `Note` in the column `note`: so it arrives as often as the passages o
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from m3core import InvalidInput, M3Encoder, M3Output, Mode, Record
+from m3core import InvalidInput, M3Encoder, Mode, Record
 from m3stores.checks import checked_records
 from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
@@ -21,6 +21,7 @@ from m3stores.pipeline.job import Target
 from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import passages_of
 from m3stores.pipeline.removing import remove_former
+from m3stores.pipeline.storing import encoded, settled, stored
 from m3stores.pipeline.tables import Origin, output_of, records_of, table_of
 
 
@@ -63,8 +64,9 @@ def split(documents: pa.Table, chunker: Chunker, keys: Keys) -> pa.Table:
         else:
             passages += found.passages
             ends.append((found.document, len(found.passages)))
-    new = keys.lacking(passages)
-    note = Note(len(ends), len(passages), len(passages) - len(new), ends=ends, rejects=rejects)
+    comparison = keys.compare(passages)
+    new = comparison.differing
+    note = Note(len(ends), len(passages), len(passages) - len(new), added=comparison.new, ends=ends, rejects=rejects)
     return _with_notes(table_of(new), _row(note))
 
 
@@ -75,16 +77,11 @@ def encode(passages: pa.Table, encoder: M3Encoder, modes: Sequence[Mode]) -> pa.
         Exception: the encoder fails at anything.
     """
     here, notes = _parted(passages)
-    records = records_of(here)
-    outputs, rejects = _encoded(records, lambda texts: encoder.encode_documents(texts, modes=modes))
-    if rejects:
-        failed = {reject.where for reject in rejects}
-        records = [record for record in records if record.id not in failed]
-        notes = pa.concat_tables(
-            [notes, _row(Note(passages=-len(rejects), rejects=rejects))], promote_options="default"
-        )
-    if records:
-        return _with_notes(table_of(records, M3Output.concat(outputs)), notes)
+    records, output, note = encoded(records_of(here), lambda texts: encoder.encode_documents(texts, modes=modes))
+    if note != Note():
+        notes = pa.concat_tables([notes, _row(note)], promote_options="default")
+    if output is not None:
+        return _with_notes(table_of(records, output), notes)
     columns = table_of([Record("", "")], encoder.encode_documents([""], modes=modes))
     return _with_notes(columns.slice(1), notes)  # so that all tables have the same
 
@@ -104,38 +101,7 @@ def write(passages: pa.Table, target: Target, origin: Origin) -> Note:
     note = sum((Note.from_json(content) for content in notes.column("note").to_pylist()), Note())
     if len(here):
         note += stored(records_of(here), output_of(here, origin), target)
-    return note + Note(removed=remove_former(target, note.ends))
-
-
-def stored(records: Sequence[Record], output: M3Output, target: Target) -> Note:
-    """Stores passages. What the target refuses is rejected."""
-    try:
-        return _stored(records, output, target)
-    except InvalidInput as error:
-        if len(records) == 1:
-            return Note(passages=-1, rejects=[Reject(records[0].id, str(error))])
-    return sum((stored([record], output[row], target) for row, record in enumerate(records)), Note())
-
-
-def _stored(records: Sequence[Record], output: M3Output, target: Target) -> Note:
-    new = target.compare(records).new
-    target.upsert(records, output)
-    return Note(encoded=len(records), added=new)
-
-
-def _encoded(records: list[Record], encode: Callable[[list[str]], M3Output]) -> tuple[list[M3Output], list[Reject]]:
-    """Halves what fails, until it is clear which texts are to blame."""
-    if not records:
-        return [], []
-    try:
-        return [encode([record.text for record in records])], []
-    except Exception as error:  # whatever a model's engine raises
-        if len(records) == 1:
-            encode(["a"])  # if this fails too, it is not the text's fault
-            return [], [Reject(records[0].id, f"{records[0].id}: encoding failed: {error}")]
-    middle = len(records) // 2
-    halves = [_encoded(half, encode) for half in (records[:middle], records[middle:])]
-    return [output for half, _ in halves for output in half], [reject for _, half in halves for reject in half]
+    return settled(note, target) + Note(removed=remove_former(target, note.ends))
 
 
 def _row(note: Note) -> pa.Table:

@@ -17,7 +17,7 @@ def test_passages_end_with_sentences_and_fit(mini: M3Encoder) -> None:
     passages = Chunker(mini, 64, 0)(text(ZH * 10))
     assert len(passages) == 5
     assert [p.id for p in passages[:3]] == ["d", "d#passage1", "d#passage2"]
-    assert [p.metadata for p in passages[:2]] == [{"source": "d", "passage": n} for n in (0, 1)]
+    assert [p.metadata for p in passages[:2]] == [{"source": "d", "m3_document": "d", "m3_passage": n} for n in (0, 1)]
     assert "".join(p.text for p in passages) == ZH * 10
     assert max(mini.count_tokens([p.text for p in passages])) <= 64
     assert all(p.text[-1] in "。！？”" for p in passages)
@@ -39,7 +39,7 @@ def test_markdown_has_no_passages_of_signs(mini: M3Encoder) -> None:
     passages = Chunker(mini, 64, 0)(text("Do this:\n\n```\n" + "run --it now\n" * 60 + "```\n\n---\n", "markdown"))
     assert len(passages) > 3
     assert all(any(map(str.isalnum, p.text)) for p in passages)
-    assert [p.metadata["passage"] for p in passages] == list(range(len(passages)))
+    assert [p.metadata["m3_passage"] for p in passages] == list(range(len(passages)))
 
 
 def test_records_are_whole_as_far_as_the_model_reads(mini: M3Encoder) -> None:
@@ -47,7 +47,7 @@ def test_records_are_whole_as_far_as_the_model_reads(mini: M3Encoder) -> None:
     assert [(p.id, p.text, p.metadata) for p in Chunker(mini)(short)] == [("s", "短", {"a": 1})]
     passages = Chunker(mini)(long)
     assert len(passages) > 1
-    assert passages[1].metadata == {"a": 1, "passage": 1}
+    assert passages[1].metadata == {"a": 1, "m3_document": passages[0].id, "m3_passage": 1}
     assert max(mini.count_tokens([p.text for p in passages])) <= 512
     assert len(Chunker(mini, 64)(long)) > len(passages)
 

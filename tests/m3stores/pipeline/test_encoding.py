@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_files_are_not_mixed(folder: Path, tiny_m3: M3Encoder, tmp_path: Path, m
     encode(folder, tiny_m3, target, tokens=24)
     with pytest.raises(CollectionMismatch, match="another encoder"):
         encode(folder, M3Encoder(tiny_m3.arguments["model"], max_length=64, device="cpu"), target, tokens=24)
-    with pytest.raises(CollectionMismatch, match="holds dense, sparse, multivector, and these are dense"):
+    with pytest.raises(CollectionMismatch, match="dense, sparse, multivector lie there, and these are dense"):
         encode(folder, tiny_m3, target, tokens=24, modes=["dense"])
     (folder / "0.txt").write_text("the one", "utf-8")
     with pytest.raises(CollectionMismatch, match=r"'docs/0\.txt' lies encoded in .* as another text"):
@@ -134,6 +135,14 @@ def test_what_cannot_be_loaded_is_said(tiny_m3: M3Encoder, tmp_path: Path, folde
         with pytest.raises(InvalidInput, match=r"x\.parquet cannot be read"):
             load(folder, store)
         encode([{"text": "a"}], tiny_m3, tmp_path / "e.parquet")
+        encode(
+            [{"text": "b"}], M3Encoder(tiny_m3.arguments["model"], max_length=64, device="cpu"), tmp_path / "f.parquet"
+        )
+        for path in (tmp_path / "f.parquet").glob("*.parquet"):
+            shutil.copy(path, tmp_path / "e.parquet" / "part-9.parquet")
+        with pytest.raises(CollectionMismatch, match="another encoder"):
+            load(tmp_path / "e.parquet", store)
+        (tmp_path / "e.parquet" / "part-9.parquet").unlink()
         summary = index(tmp_path / "e.parquet", tiny_m3, store)
         assert "--from-encoded" in summary.rejects[0].reason
         assert store.count() == 0

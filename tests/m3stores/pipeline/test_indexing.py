@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from m3core import CollectionMismatch, InvalidInput, M3Encoder, M3Output, Record, StoreError
 from m3stores import HybridStore, QdrantStore
 from m3stores.collection import Comparison
-from m3stores.pipeline import Summary, index
+from m3stores.pipeline import Summary, encode, index
 
 Put = Callable[..., Summary]
 SENTENCES = ["the meaning of the one", "中国人说的是大的", "me of it, me", "是不是来了？", "one, two! 3 4 5 到"]
@@ -63,7 +64,7 @@ def test_all_passages_are_there_with_their_vectors(folder: Path, tiny_m3: M3Enco
     assert summary.added == len(found)
     assert found["r1"] == Record("r1", "two", {"year": 2001})
     passages = [record for name, record in found.items() if name.startswith("docs/long.txt")]
-    passages.sort(key=lambda record: record.metadata["passage"])
+    passages.sort(key=lambda record: record.metadata["m3_passage"])
     assert len(passages) > 3
     assert "".join("".join(p.text.split()) for p in passages) == "".join("".join(SENTENCES * 4).split())
     assert {record.metadata["source"] for record in passages} == {"docs/long.txt"}
@@ -109,11 +110,100 @@ def test_a_shorter_text_leaves_no_passages_behind(folder: Path, tiny_m3: M3Encod
     assert not [name for name in held(fresh) if name.startswith("docs/long.txt")]
 
 
-def test_a_record_that_is_named_as_a_passage_is_not_taken_for_one(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
-    records = [{"id": "a", "text": "one"}, {"id": "a#passage1", "text": "two"}]
+def test_ids_of_passages_are_not_for_records(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    records = [{"id": "a", "text": "one " * 40}, {"id": "a#passage1", "text": "two"}, {"text": "three"}]
+    records.append({"id": "record#2", "text": "as the one before"})
+    summary = put(records, tiny_m3, fresh)
+    assert [reject.where for reject in summary.rejects] == ["record 1", "record 3"]
+    assert "of passages; rename it" in summary.rejects[0].reason
+    assert held(fresh).keys() >= {"a", "a#passage1", "record#2"}
+    assert held(fresh)["a#passage1"].text.startswith("one")
+
+
+def test_metadata_of_ones_own_called_passage_is_nothing_special(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    records = [{"id": "x", "text": "one", "passage": 1}, {"id": "x#1", "text": "two", "passage": 0}]
     for _ in range(2):
-        assert put(records, tiny_m3, fresh).removed == 0
-        assert held(fresh).keys() == {"a", "a#passage1"}
+        put(records, tiny_m3, fresh, sync=True)
+        assert held(fresh)["x"].metadata == {"passage": 1}
+        assert held(fresh).keys() == {"x", "x#1"}
+
+
+def test_passages_that_were_written_to_a_file_are_records(
+    folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, tmp_path: Path
+) -> None:
+    lines = tmp_path / "encoded.jsonl"
+    written = encode(folder, tiny_m3, lines, tokens=24)
+    for _ in range(3):
+        summary = put(lines, tiny_m3, fresh, tokens=None, sync=True)
+        assert (summary.rejected, summary.removed, fresh.count()) == (0, 0, written.passages)
+
+
+def test_what_a_killed_run_had_begun_to_remove_is_removed_by_the_next(
+    folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, tiny_m3, fresh)
+    (folder / "long.txt").write_text("the one", "utf-8")
+    delete = type(fresh).delete
+
+    def dies(store: HybridStore, ids: list[str]) -> None:
+        delete(store, ids[: len(ids) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(fresh), "delete", dies)
+    with pytest.raises(KeyboardInterrupt):
+        put(folder, tiny_m3, fresh)
+    monkeypatch.undo()
+    put(folder, tiny_m3, fresh)
+    assert held(fresh).keys() == {"docs/long.txt", "docs/short.md", "r0", "r1", "r2"}
+
+
+def test_a_passage_that_is_missing_hides_no_others(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore) -> None:
+    put(folder, tiny_m3, fresh)
+    fresh.delete(["docs/long.txt#passage1"])
+    (folder / "long.txt").write_text("the one", "utf-8")
+    put(folder, tiny_m3, fresh)
+    assert held(fresh).keys() == {"docs/long.txt", "docs/short.md", "r0", "r1", "r2"}
+
+
+def test_a_passage_that_cannot_be_encoded_or_kept_is_rejected_alone(
+    tiny_m3: M3Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_documents = M3Encoder.encode_documents
+
+    def failing(encoder: M3Encoder, texts: list[str], **options: Any) -> M3Output:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("illegal memory access")
+        output = encode_documents(encoder, texts, **options)
+        for row, text in enumerate(texts):
+            output.dense[row] *= np.nan if "odd" in text else 1
+        return output
+
+    monkeypatch.setattr(M3Encoder, "encode_documents", failing)
+    records = [{"id": str(i), "text": text} for i, text in enumerate(["one", "poison", "two", "odd", "three"])]
+    with QdrantStore("docs") as store:
+        summary = put(records, tiny_m3, store)
+        assert {reject.where: reject.reason for reject in summary.rejects}.keys() == {"1", "3"}
+        assert (summary.passages, summary.encoded, summary.added, store.count()) == (3, 3, 3, 3)
+
+
+def test_rejects_are_no_source_and_replace_only_rejects(folder: Path, tiny_m3: M3Encoder) -> None:
+    rejects = folder / "rejects.jsonl"
+    (folder / "bad.jsonl").write_text("no json\n", "utf-8")
+    with QdrantStore("docs") as store:
+        for _ in range(3):
+            assert put(folder, tiny_m3, store, rejects=rejects).rejected == 1
+            assert len(rejects.read_text("utf-8").splitlines()) == 1
+        (folder / "bad.jsonl").unlink()
+        assert put(folder, tiny_m3, store, rejects=rejects).rejected == 0
+        assert not rejects.exists()
+        with pytest.raises(InvalidInput, match="something else than rejects"):
+            put(folder, tiny_m3, store, rejects=folder / "long.txt")
+        with pytest.raises(InvalidInput, match="there is no folder"):
+            put(folder, tiny_m3, store, rejects=folder / "none" / "rejects.jsonl")
+        with pytest.raises(InvalidInput, match="no encoding 'nosuch'"):
+            put(folder, tiny_m3, store, encoding="nosuch")
+        with pytest.raises(InvalidInput, match="lies in the source"):
+            encode(folder, tiny_m3, folder / "out.jsonl")
 
 
 def test_sync_removes_what_is_gone(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, tmp_path: Path) -> None:
@@ -226,7 +316,7 @@ def test_a_wrong_number_of_records_is_told(tiny_m3: M3Encoder, change: int, monk
         put([{"id": str(i), "text": "one"} for i in range(4)], tiny_m3, store)
         monkeypatch.setattr(QdrantStore, "upsert", miscounting)
         source = [{"id": str(i), "text": "two"} for i in range(6, 1, -1)]  # first what is new
-        said = rf"holds {7 + change} records and not 7: 4 were there, 3 are new, 0 were removed\. Unless another"
+        said = rf"holds {7 + change} records and not 7: 4 were there, 3 are new, 0 were removed\. Another program"
         with pytest.raises(StoreError, match=said):
             put(source, tiny_m3, store)
 
@@ -257,7 +347,7 @@ def test_no_more_is_on_its_way_than_was_asked_for(tiny_m3: M3Encoder, monkeypatc
 
 def test_bad_arguments_are_named(tiny_m3: M3Encoder, folder: Path) -> None:
     with QdrantStore("test") as store:
-        with pytest.raises(InvalidInput, match="batch_size must be at least 3"):
+        with pytest.raises(InvalidInput, match="batch_size must be a whole number from 3"):
             put(folder, tiny_m3, store, batch_size=2)
         with pytest.raises(InvalidInput, match="there is no file or folder"):
             put(folder / "nothing", tiny_m3, store)

@@ -10,6 +10,7 @@ from contents import assert_same, content
 
 from m3core import InvalidInput, M3Encoder, M3Output, Record, StoreError
 from m3stores import ChromaStore, HybridStore, QdrantStore
+from m3stores.collection import Comparison
 from m3stores.pipeline import index
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Columns
@@ -38,7 +39,7 @@ RECORDS = [
 def run(source: Any, encoder: Any, store: HybridStore, size: int = 7) -> Note:
     """In tables of so many documents."""
     origin = Origin(encoder.score_weights, encoder.fingerprint)
-    items = list(sound(Documents(source, Columns(), "utf-8"), Seen(), keep_ids=False))
+    items = list(sound(Documents(source, Columns(), "utf-8"), Seen()))
     chunker, keys, total = pickle.loads(pickle.dumps(Chunker(encoder, 24, 4))), store.keys(), Note()
     for first in range(0, len(items), size):
         passages = split(documents_table(items[first : first + size]), chunker, keys)
@@ -130,7 +131,7 @@ def test_an_embedded_one_cannot(tmp_path: Path, chroma: str) -> None:
 def test_keys_know_what_is_there(tiny_m3: M3Encoder, fresh: HybridStore) -> None:
     assert len(fresh.keys()) == 0
     records = [Record(f"r{i}", f"the one {i}", {"n": i, "中": "国"}) for i in range(30)]
-    assert fresh.keys().lacking(records) == records
+    assert fresh.keys().compare(records) == Comparison(records, 30)
     fresh.upsert(records, tiny_m3.encode_documents([record.text for record in records]))
     keys = fresh.keys()
     others = [
@@ -139,9 +140,10 @@ def test_keys_know_what_is_there(tiny_m3: M3Encoder, fresh: HybridStore) -> None
         Record("r30", "the one 1", {"n": 1}),
     ]
     assert len(keys) == 30
-    assert keys.lacking([*others, *records]) == others == fresh.compare([*others, *records[3:]]).differing
+    assert keys.compare([*others, *records[3:]]) == fresh.compare([*others, *records[3:]]) == Comparison(others, 1)
+    assert keys.among(["r1", "r30", "r29"]) == ["r1", "r29"]
     fresh.delete(["r7"])
-    assert fresh.keys().lacking(records) == [records[7]]
+    assert fresh.keys().compare(records) == Comparison([records[7]], 1)
 
 
 def test_a_cluster_that_is_not_there_is_said(tiny_m3: M3Encoder) -> None:
