@@ -1,43 +1,46 @@
 """A run on a Ray cluster: one process reads, many split and encode, and many store where the collection is on a server.
 
-Everything goes through Ray Data, which holds readers up while encoders are busy, gives work to machines as they come,
-and does again what a process that died had begun. What has been stored is known by the collection's `Keys`, so that a
-run which was broken off is gone on with, as on one machine.
+Everything goes through Ray Data, which gives work to machines as they come, and does again what a process that died had
+begun. What has been stored is known by the collection's `Keys`, so that a run which was broken off is gone on with, as
+on one machine.
+
+How much is under way is bounded by memory, not by a number of passages: Ray holds readers and encoders up when what
+they have made, and nobody has taken, fills their share of the cluster's object store. A process holds a piece of what
+comes in, about half a million characters or one document, and the passages of it; an encoder those of one `batch_size`
+with their representations, which it gives on in parts of 8 MiB.
 """
 
-import logging
-import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasink, Datasource, ReadTask
 from tqdm.auto import tqdm
 
-from m3core import InvalidInput, M3Error, Mode, StoreError
+from m3core import InvalidInput, Mode
 from m3core.lazy import LazyEncoder
 from m3stores.keys import Keys
 from m3stores.pipeline.chunks import Chunker
-from m3stores.pipeline.job import Job, Target
+from m3stores.pipeline.connecting import check_can_be_sent, connected, named, settled
+from m3stores.pipeline.documents import Document, Reject
+from m3stores.pipeline.job import Job
 from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import sound
 from m3stores.pipeline.seen import Seen
 from m3stores.pipeline.sources import Documents
 from m3stores.pipeline.steps import documents_table, encode, split, write
 from m3stores.pipeline.tables import Origin
+from m3stores.store import HybridStore
 
-_DOCUMENTS, _BYTES = 256, 8 << 20  # at most in what goes from one process to the next
+_DOCUMENTS, _TEXT = 256, 512 << 10  # at most in what is read at once; characters, or else one document
+_BYTES = 8 << 20  # of representations that go on at once
 _LITTLE = 0.25  # of a processor, for what is not encoding; the scheduler adds them up
 _TRACE = 0.001  # of what only this machine has
-_LEAST = 2  # processors that Ray must think there are, so that one may encode beside the others
-_PATIENCE = 10.0  # seconds
 _WRITERS = 4  # streams to a server
 
 
@@ -53,23 +56,24 @@ def run(job: Job, documents: Documents, address: str) -> None:
         InvalidInput: there is no such cluster, or the source cannot be sent to it.
         StoreError: it failed.
     """
-    if isinstance(job.source, Iterator):
-        raise InvalidInput("a generator cannot be sent to another process: give a file, a folder, a list or a data set")
+    check_can_be_sent(job.source)
     origin = Origin(job.encoder.score_weights, job.encoder.fingerprint)
-    with _connected(address), _named(), _settled(progress=job.show_progress and job.target.remote):
+    server = job.target if isinstance(job.target, HybridStore) and job.target.remote else None
+    with connected(address), named(), settled(progress=job.show_progress and server is not None):
         passages = _passages(job, documents, origin)
-        if job.target.remote:
-            sink = StoreSink(job.target, origin)
+        if server is not None:
+            sink = StoreSink(server, origin)
             passages.write_datasink(sink, concurrency=_WRITERS, ray_remote_args={"num_cpus": _LITTLE})
             for note in sink.notes:
                 job.count(note)
             return
-        with tqdm(unit="passage", unit_scale=True, disable=not job.show_progress) as bar:
-            for table in passages.iter_batches(batch_size=None, batch_format="pyarrow"):
-                note = write(table, job.target, origin)
-                job.count(note)
-                bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
-                bar.update(note.encoded + note.unchanged)
+        with tqdm(unit="passage", unit_scale=True, desc="Indexing", disable=not job.show_progress) as bar:
+            for block in passages.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for part in _parts(block):
+                    note = write(part, job.target, origin)
+                    job.count(note)
+                    bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
+                    bar.update(note.encoded + note.unchanged)
 
 
 class DocumentSource(Datasource):
@@ -88,8 +92,15 @@ class DocumentSource(Datasource):
         return [ReadTask(self._tables, BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None))]
 
     def _tables(self) -> Iterator[pa.Table]:
-        items = sound(self._documents, Seen())
-        while some := list(islice(items, _DOCUMENTS)):
+        some: list[Document | Reject] = []
+        size = 0
+        for item in sound(self._documents, Seen()):
+            some.append(item)
+            size += len(item.text) if isinstance(item, Document) else 0
+            if len(some) == _DOCUMENTS or size >= _TEXT:
+                yield documents_table(some)
+                some, size = [], 0
+        if some:
             yield documents_table(some)
 
 
@@ -112,9 +123,9 @@ class Encoding:
         if self._encoder.fingerprint != origin.fingerprint:
             raise InvalidInput(f"another model lies here, {self._encoder.fingerprint}, not {origin.fingerprint}")
 
-    def __call__(self, passages: pa.Table) -> pa.Table:
-        """See `encode`."""
-        return encode(passages, self._encoder, self._modes)
+    def __call__(self, passages: pa.Table) -> Iterator[pa.Table]:
+        """See `encode`; in parts."""
+        yield from _packed(encode(passages, self._encoder, self._modes))
 
 
 class StoreSink(Datasink[list[Note]]):
@@ -124,14 +135,19 @@ class StoreSink(Datasink[list[Note]]):
         notes: what was done, when it is done.
     """
 
-    def __init__(self, target: Target, origin: Origin) -> None:
-        """Takes the target, and what made the representations."""
+    def __init__(self, target: HybridStore, origin: Origin) -> None:
+        """Takes the target, which it closes in the processes that write, and what made the representations."""
         self._target, self._origin = target, origin
         self.notes: list[Note] = []
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> list[Note]:
-        """Stores some."""
-        return [write(block, self._target, self._origin) for block in blocks if block.num_rows]
+        """Stores some, into this process's own copy of the store."""
+        with self._target as target:
+            return [
+                replace(write(part, target, self._origin), ends=())  # a run has too many of them for one process
+                for block in blocks
+                for part in _parts(block)
+            ]
 
     def on_write_complete(self, write_result: Any) -> None:
         """Takes the notes."""
@@ -142,30 +158,25 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     """Encoded passages that are not there yet, and notes."""
     nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     here = nodes[ray.get_runtime_context().get_node_id()]
+    arguments = job.encoder.arguments
+    encoders, needs = encoders_on(list(nodes.values()), gpus=not is_for_cpus(arguments))
     documents: Dataset = ray.data.read_datasource(
         DocumentSource(source),
         override_num_blocks=1,
-        num_cpus=_LITTLE,
+        num_cpus=_LITTLE if here.get("CPU") else 0,
         resources={name: _TRACE for name in here if name.startswith("node:")},
-    ).repartition(target_num_rows_per_block=_DOCUMENTS)
-    encoders, needs = _encoders(list(nodes.values()))
-    arguments = dict(job.encoder.arguments)
-    if Path(arguments["model"]).is_dir():
-        arguments["model"] = str(Path(arguments["model"]).absolute())
-    if "num_gpus" in needs:
-        arguments["device"] = None  # the one that Ray gives
-    documents = documents.map_batches(
+    )
+    return documents.map_batches(
         Splitting,
         fn_constructor_kwargs={"chunker": job.chunker, "keys": job.target.keys()},
-        batch_size=_DOCUMENTS,
+        batch_size=None,  # as they come: Ray would put large documents together to reach a number
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=encoders),
         num_cpus=_LITTLE,
-    )
-    return documents.map_batches(
+    ).map_batches(
         Encoding,
         fn_constructor_kwargs={
-            "encoder": LazyEncoder((), **arguments),
+            "encoder": LazyEncoder((), **to_send(arguments)),
             "modes": list(job.modes),
             "origin": origin,
         },
@@ -176,64 +187,53 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     )
 
 
-def _encoders(resources: Sequence[Mapping[str, float]]) -> tuple[int, dict[str, Any]]:
-    """How many processes encode, and what each of them needs: a GPU, or a machine but for one of its processors."""
-    if gpus := int(sum(has.get("GPU", 0) for has in resources)):
-        return gpus, {"num_gpus": 1, "num_cpus": _LITTLE}
-    processors = [has["CPU"] for has in resources if has.get("CPU", 0) >= 1]
-    return max(1, len(processors)), {"num_cpus": max(1, int(min(processors, default=1)) - 1)}
+def encoders_on(nodes: Sequence[Mapping[str, float]], *, gpus: bool) -> tuple[int, dict[str, Any]]:
+    """How many processes encode, and what each of them needs.
+
+    Args:
+        nodes: the resources of each.
+        gpus: whether GPUs are to be used, if there are any.
+
+    Returns:
+        The number, and what Ray shall keep for each: a GPU, or a machine but for one of its processors, where the
+        machine is of the size that the most processors belong to. Larger ones take several, smaller ones none.
+    """
+    if gpus and (found := sum(int(has.get("GPU", 0)) for has in nodes)):
+        return found, {"num_gpus": 1, "num_cpus": _LITTLE}
+    sizes = [int(has["CPU"]) for has in nodes if has.get("CPU", 0) >= 1] or [1]
+    size = max(sizes, key=lambda size: (size * sizes.count(size), size))
+    return sum(one // size for one in sizes), {"num_cpus": size - 1 or _LITTLE}
 
 
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """Within it Ray can be used: this process's own connection, or one that is made, and a cluster that is started."""
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        options |= {"include_dashboard": False, "num_cpus": max(_LEAST, os.cpu_count() or 1)}
-    try:
-        host, _, port = address.rpartition(":")
-        if host and port.isdecimal():
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()  # Ray itself tries for minutes
-        ray.init(address, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidInput(
-            f"no Ray cluster can be reached at {address!r} ({error}): start one with `ray start --head`, or say 'local'"
-        ) from error
-    log = logging.getLogger("ray.data")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        ray.shutdown()
+def to_send(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's arguments as they mean the same on another machine; the best device there is not said."""
+    sent = dict(arguments) | {"cache": None, "device": "cpu" if is_for_cpus(arguments) else None}
+    if Path(sent["model"]).is_dir():
+        sent["model"] = str(Path(sent["model"]).absolute())
+    if sent.get("cache_folder") is not None:
+        folder = Path(sent["cache_folder"])
+        sent["cache_folder"] = str(folder if folder.parts[:1] == ("~",) else folder.absolute())
+    return sent
 
 
-@contextmanager
-def _settled(*, progress: bool) -> Iterator[None]:
-    """Within it what is made goes on in small pieces, so that all are busy from the start, and little is under way."""
-    context = DataContext.get_current()
-    before = context.enable_progress_bars, context.target_max_block_size
-    context.enable_progress_bars, context.target_max_block_size = progress, _BYTES
-    try:
-        yield
-    finally:
-        context.enable_progress_bars, context.target_max_block_size = before
+def is_for_cpus(arguments: Mapping[str, Any]) -> bool:
+    """Whether an encoder of these arguments was meant for CPUs, or cannot run elsewhere."""
+    device = arguments["device"]
+    devices = set(device) if isinstance(device, list) else {device}
+    return devices == {"cpu"} or arguments["engine"] == "openvino" or arguments["dtype"] == "int8"
 
 
-@contextmanager
-def _named() -> Iterator[None]:
-    """Errors of the cluster, as ours."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, M3Error):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if isinstance(cause, M3Error):
-            raise cause from error
-        raise StoreError(f"the Ray cluster could not do its work: {error}") from error
+def _packed(table: pa.Table) -> Iterator[pa.Table]:
+    """A table as rows of parts of it, of at most so many bytes or one row, which Ray takes as they are."""
+    rows = max(1, table.num_rows * _BYTES // max(1, table.nbytes))
+    for first in range(0, table.num_rows, rows):
+        file = pa.BufferOutputStream()
+        with pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table.slice(first, rows))
+        yield pa.table({"part": pa.array([file.getvalue().to_pybytes()], pa.large_binary())})
+
+
+def _parts(block: pa.Table) -> Iterator[pa.Table]:
+    """What was packed into it."""
+    for part in block.column("part") if block.num_rows else ():
+        yield pa.ipc.open_stream(part.as_buffer()).read_all()

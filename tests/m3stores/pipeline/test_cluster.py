@@ -1,8 +1,11 @@
 """On a Ray cluster of two nodes a run ends as it does in one process."""
 
+import faulthandler
 import json
+import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +19,7 @@ from contents import assert_same, content
 from killing import BATCH, KILLS, RECORDS, WORDS, check, run, texts_of, write
 from store_kinds import chroma_run
 
-from m3core import M3Encoder
+from m3core import InvalidInput, M3Encoder
 from m3stores import ChromaStore, HybridStore, QdrantStore
 from m3stores.pipeline import index
 
@@ -100,6 +103,54 @@ def test_a_collection_on_a_server_is_the_same_from_many_writers(
         here = index(source, encoder, local, **options)
         assert (again.encoded, again.unchanged, again.removed) == (here.encoded, here.unchanged, here.removed)
         assert_same(content(store), content(local))
+
+
+def test_one_processor_is_enough_and_the_connection_is_the_one_asked_for(
+    source: Path, encoder: M3Encoder, tmp_path: Path
+) -> None:
+    from qdrant_standin import RestServer
+
+    faulthandler.dump_traceback_later(200, exit=True)  # processes that wait for each other do so for ever
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    logging.getLogger("ray.data").setLevel(logging.DEBUG)
+    try:
+        there = ray.get_runtime_context().gcs_address
+        port = there.rpartition(":")[2]
+        with (
+            RestServer(openapi=os.environ.get("M3_QDRANT_OPENAPI")) as served,
+            QdrantStore("docs", url=served.url) as remote,
+            QdrantStore("local") as local,
+            QdrantStore("cluster") as store,
+        ):
+            expected = index(source, encoder, local)
+            assert index(source, encoder, store, ray=f"localhost:{port}").encoded == expected.encoded
+            assert index(source, encoder, remote, ray="auto").encoded == expected.encoded
+            assert_same(content(store), content(local))
+            assert_same(content(remote), content(local))
+            for other in (f"192.0.2.1:{port}", "127.0.0.1:1"):
+                with pytest.raises(InvalidInput, match=f"connected to the Ray cluster at {there} already"):
+                    index(source, encoder, store, ray=other)
+        assert ray.is_initialized()
+        assert logging.getLogger("ray.data").level == logging.DEBUG
+    finally:
+        ray.shutdown()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def test_errors_say_what_is_wrong_at_once(address: str, m3_dir: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(m3_dir, model)
+    with QdrantStore("cluster") as store, M3Encoder(model, device="cpu", engine="torch") as encoder:
+        with pytest.raises(InvalidInput, match=r"^something in the source cannot be sent") as unsent:
+            index([{"text": "a", "n": threading.Lock()}], encoder, store, ray=address)
+        assert len(str(unsent.value).splitlines()) == 1
+        weights = model / "model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+        with pytest.raises(InvalidInput, match=r"^another model lies here") as other:
+            index([{"text": "a"}], encoder, store, ray=address)
+        assert len(str(other.value).splitlines()) == 1
 
 
 def processes(title: str) -> list[int]:
