@@ -111,7 +111,7 @@ def test_one_processor_is_enough_and_the_connection_is_the_one_asked_for(
     from qdrant_standin import RestServer
 
     faulthandler.dump_traceback_later(200, exit=True)  # processes that wait for each other do so for ever
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.DEBUG)
     try:
         there = ray.get_runtime_context().gcs_address
