@@ -16,14 +16,15 @@ def check_room(directory: Path, writes: int, collection: str) -> None:
     """Refuses to write where there may not be room enough.
 
     Args:
-        directory: on the disk.
+        directory: on the disk; it may be missing still.
         writes: how many bytes are to be kept.
         collection: its name, for the message.
 
     Raises:
         StoreError: the disk is full.
     """
-    free = shutil.disk_usage(directory).free
+    there = next(folder for folder in (directory, *directory.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     if free < _ROOM + _COPIES * writes:
         raise StoreError(
             f"only {free / 1e6:.0f} MB are left on the disk of collection {collection!r} in {directory}: make room, "

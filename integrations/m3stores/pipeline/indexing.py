@@ -60,7 +60,8 @@ def index(
             it meanwhile.
         rejects: a JSON-lines file for what could not be used, with reasons; written only if there is any.
         batch_size: the most passages that are on their way, encoded and not stored yet; `None` chooses by the model.
-            With `ray`, how many a process encodes at once; more are on their way there, as memory allows.
+            With `ray`, what each process encodes at once; how much is on its way in all is bounded by the memory of
+            the cluster's object store, by which Ray holds readers up.
         ray: encode in the processes of a Ray cluster, one for each GPU, or for each machine if there is none:
             `"local"` starts one on this machine, `"auto"` and `"host:port"` join one that runs. They store too where
             the collection is on a server; an embedded one is written to from here.

@@ -151,6 +151,6 @@ def test_a_cluster_that_is_not_there_is_said(tiny_m3: M3Encoder) -> None:
     with QdrantStore("docs") as store:
         with pytest.raises(InvalidInput, match="ray start --head"):
             index([{"text": "a"}], tiny_m3, store, ray="127.0.0.1:9")
-        with pytest.raises(InvalidInput, match="a file, a folder, a list or a data set"):
+        with pytest.raises(InvalidInput, match="a generator cannot be sent"):
             index(({"text": text} for text in "abc"), tiny_m3, store, ray="local")
         assert store.count() == 0
