@@ -1,6 +1,5 @@
 """The stand-in for a Qdrant server, asked by the real client: over HTTP and gRPC, blocking and asyncio."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,17 +11,14 @@ pytest.importorskip("qdrant_edge")
 
 from qdrant_client import models as m
 from qdrant_standin import RestServer, RpcServer
-from qdrant_standin.asking import KINDS, Ask, asking, field, refusal
+from qdrant_standin.asking import KINDS, Ask, asking, both_servers, field, refusal
 from qdrant_standin.sample import DENSE, DIM, FLAGS, MULTI, SPARSE, VECTORS, N, point, sparse
-
-OPENAPI = os.environ.get("M3_QDRANT_OPENAPI")
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[RestServer, RpcServer]]:
-    with RestServer(openapi=OPENAPI) as rest, RpcServer(rest.backend) as rpc:
-        yield rest, rpc
-        assert rest.violations == []
+    with both_servers() as servers:
+        yield servers
 
 
 @pytest.fixture(params=KINDS)

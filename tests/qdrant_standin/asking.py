@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,14 @@ class Ask:
         if self._runner is None:
             return method
         return lambda *args, **options: self._runner.run(method(*args, **options))
+
+
+@contextmanager
+def both_servers() -> Iterator[tuple[RestServer, RpcServer]]:
+    """Of one backend; REST requests are checked against the API description that `M3_QDRANT_OPENAPI` names."""
+    with RestServer(openapi=os.environ.get("M3_QDRANT_OPENAPI")) as rest, RpcServer(rest.backend) as rpc:
+        yield rest, rpc
+        assert rest.violations == []
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What the stand-in says of a collection's status, and how its settings and aliases change, asked in all four ways."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,16 +10,13 @@ pytest.importorskip("qdrant_edge")
 from qdrant_client import models as m
 
 from qdrant_standin import RestServer, RpcServer
-from qdrant_standin.asking import KINDS, Ask, asking, refusal
-
-OPENAPI = os.environ.get("M3_QDRANT_OPENAPI")
+from qdrant_standin.asking import KINDS, Ask, asking, both_servers, refusal
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[RestServer, RpcServer]]:
-    with RestServer(openapi=OPENAPI) as rest, RpcServer(rest.backend) as rpc:
-        yield rest, rpc
-        assert rest.violations == []
+    with both_servers() as servers:
+        yield servers
 
 
 @pytest.fixture(params=KINDS)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from m3stores.pipeline.documents import Reject
 
@@ -45,10 +45,6 @@ class Note:
             dropped=[*self.dropped, *other.dropped],
             rejects=[*self.rejects, *other.rejects],
         )
-
-    def without_dropped(self) -> "Note":
-        """The same, with nothing dropped."""
-        return replace(self, dropped=())
 
     def as_json(self) -> str:
         """For a table."""

@@ -120,7 +120,7 @@ class PartsWriter:
             self._lock.release()
 
     def _load(self) -> None:
-        if not (paths := sorted(self._folder.glob(f"*{_SUFFIX}"))):
+        if not (paths := _complete_ones(self._folder)):
             self._keys = Keys.of({})
             return
         self.origin, self.modes, _ = origin_of_all(paths)
@@ -171,6 +171,10 @@ class PartsWriter:
             raise StoreError(f"{self._folder} cannot be written: {error}") from error
 
 
+def _complete_ones(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{_SUFFIX}"))
+
+
 def parts_of(folder: Path) -> list[Path]:
     """The files of a folder, oldest first.
 
@@ -179,7 +183,7 @@ def parts_of(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InvalidInput(f"there is no folder {folder}: m3 encode SOURCE {folder} makes one")
-    if not (found := sorted(folder.glob(f"*{_SUFFIX}"))):
+    if not (found := _complete_ones(folder)):
         raise InvalidInput(f"there is nothing in {folder}: no file in it ends in {_SUFFIX}")
     return found
 

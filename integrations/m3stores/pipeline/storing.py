@@ -1,6 +1,7 @@
 """Encoding and storing passages so that one which cannot be used does not stop the others."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from m3core import InvalidInput, M3Output, Record
 from m3stores.pipeline.documents import Reject
@@ -51,7 +52,7 @@ def settled(note: Note, target: Target) -> Note:
         return note
     known = len(target.get(note.dropped))
     dropped = len(note.dropped)
-    return note.without_dropped() + Note(passages=-dropped, added=known - dropped)
+    return replace(note, dropped=()) + Note(passages=-dropped, added=known - dropped)
 
 
 def _rejected(record: Record, reason: str) -> Note:
