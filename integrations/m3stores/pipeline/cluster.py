@@ -10,6 +10,7 @@ comes in, about half a million characters or one document, and the passages of i
 with their representations, which it gives on in parts of 8 MiB.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+import torch
 from ray.data import ActorPoolStrategy, Dataset
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasink, Datasource, ReadTask
@@ -116,9 +118,10 @@ class Splitting:
 
 
 class Encoding:
-    """`encode`, for `map_batches`; with an encoder of its own."""
+    """`encode`, for `map_batches`; with an encoder of its own, on so many threads."""
 
-    def __init__(self, encoder: LazyEncoder, modes: Sequence[Mode], origin: Origin) -> None:
+    def __init__(self, encoder: LazyEncoder, modes: Sequence[Mode], origin: Origin, threads: int) -> None:
+        torch.set_num_threads(threads)
         self._encoder, self._modes = encoder.get(), modes
         if self._encoder.fingerprint != origin.fingerprint:
             raise InvalidInput(f"another model lies here, {self._encoder.fingerprint}, not {origin.fingerprint}")
@@ -159,7 +162,7 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     here = nodes[ray.get_runtime_context().get_node_id()]
     arguments = job.encoder.arguments
-    encoders, needs = encoders_on(list(nodes.values()), gpus=not is_for_cpus(arguments))
+    encoders, threads, needs = encoders_on(list(nodes.values()), gpus=not is_for_cpus(arguments))
     documents: Dataset = ray.data.read_datasource(
         DocumentSource(source),
         override_num_blocks=1,
@@ -179,6 +182,7 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
             "encoder": LazyEncoder((), **to_send(arguments)),
             "modes": list(job.modes),
             "origin": origin,
+            "threads": torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else threads,
         },
         batch_size=job.together,
         batch_format="pyarrow",
@@ -187,22 +191,23 @@ def _passages(job: Job, source: Documents, origin: Origin) -> Dataset:
     )
 
 
-def encoders_on(nodes: Sequence[Mapping[str, float]], *, gpus: bool) -> tuple[int, dict[str, Any]]:
-    """How many processes encode, and what each of them needs.
+def encoders_on(nodes: Sequence[Mapping[str, float]], *, gpus: bool) -> tuple[int, int, dict[str, Any]]:
+    """How many processes encode, on how many threads, and what each of them needs.
 
     Args:
         nodes: the resources of each.
         gpus: whether GPUs are to be used, if there are any.
 
     Returns:
-        The number, and what Ray shall keep for each: a GPU, or a machine but for one of its processors, where the
-        machine is of the size that the most processors belong to. Larger ones take several, smaller ones none.
+        The number, the threads, and what Ray shall keep for each: a GPU, or a machine but for one of its processors,
+        where the machine is of the size that the most processors belong to. Larger ones take several, smaller ones
+        none. That one processor is for the other processes, which leave most of it: the encoder has a thread there too.
     """
     if gpus and (found := sum(int(has.get("GPU", 0)) for has in nodes)):
-        return found, {"num_gpus": 1, "num_cpus": _LITTLE}
+        return found, 1, {"num_gpus": 1, "num_cpus": _LITTLE}
     sizes = [int(has["CPU"]) for has in nodes if has.get("CPU", 0) >= 1] or [1]
     size = max(sizes, key=lambda size: (size * sizes.count(size), size))
-    return sum(one // size for one in sizes), {"num_cpus": size - 1 or _LITTLE}
+    return sum(one // size for one in sizes), size, {"num_cpus": size - 1 or _LITTLE}
 
 
 def to_send(arguments: Mapping[str, Any]) -> dict[str, Any]:

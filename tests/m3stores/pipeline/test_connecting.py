@@ -24,27 +24,29 @@ def cpus(*numbers: int) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "encoders", "each"),
+    ("nodes", "encoders", "threads", "each"),
     [
-        (cpus(64), 1, 63),
-        (cpus(2, 64, 64, 64), 3, 63),  # a small head
-        (cpus(0, 8, 8), 2, 7),
-        (cpus(128, 64, 64, 64), 5, 63),
-        (cpus(2, 2), 2, 1),
-        (cpus(1), 1, 0.25),  # the others need something too
-        (cpus(1, 1, 1), 3, 0.25),
-        (cpus(0), 1, 0.25),  # more may come
+        (cpus(64), 1, 64, 63),
+        (cpus(2, 64, 64, 64), 3, 64, 63),  # a small head
+        (cpus(0, 8, 8), 2, 8, 7),
+        (cpus(128, 64, 64, 64), 5, 64, 63),
+        (cpus(2, 2), 2, 2, 1),
+        (cpus(1), 1, 1, 0.25),  # the others need something too
+        (cpus(1, 1, 1), 3, 1, 0.25),
+        (cpus(0), 1, 1, 0.25),  # more may come
     ],
 )
-def test_an_encoder_gets_a_machine_of_the_usual_size(nodes: list[dict[str, float]], encoders: int, each: float) -> None:
-    assert encoders_on(nodes, gpus=True) == (encoders, {"num_cpus": each})
+def test_an_encoder_gets_a_machine_of_the_usual_size(
+    nodes: list[dict[str, float]], encoders: int, threads: int, each: float
+) -> None:
+    assert encoders_on(nodes, gpus=True) == (encoders, threads, {"num_cpus": each})
 
 
 def test_gpus_are_taken_unless_the_encoder_is_for_cpus() -> None:
     nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}]
-    number, needs = encoders_on(nodes, gpus=True)
+    number, _, needs = encoders_on(nodes, gpus=True)
     assert (number, needs["num_gpus"]) == (3, 1)
-    assert encoders_on(nodes, gpus=False) == (3, {"num_cpus": 7})
+    assert encoders_on(nodes, gpus=False) == (3, 8, {"num_cpus": 7})
     for given in ({"device": "cpu"}, {"device": ["cpu", "cpu"]}, {"dtype": "int8"}, {"engine": "openvino"}):
         assert is_for_cpus(ENCODER | given)
         assert to_send(ENCODER | given)["device"] == "cpu"
