@@ -34,7 +34,9 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if anything w
 RayOption = Annotated[
     str | None, typer.Option(help="Encode on a Ray cluster: local starts one here, auto or host:port joins one.")
 ]
-ReportOption = Annotated[Path | None, typer.Option(help="A JSON file for what was done.")]
+ReportOption = Annotated[
+    Path | None, typer.Option(help="A JSON file for what was done.", dir_okay=False, writable=True)
+]
 
 
 def chosen(modes: str | None) -> list[Mode] | None:

@@ -1,4 +1,4 @@
-"""Locks on directories: one process at a time can have an embedded collection open."""
+"""Locks: one process at a time can have an embedded collection open, or write to the same files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +28,9 @@ def locked(file: Path, what: str) -> "BaseFileLock":
         lock.acquire()
     except Timeout as error:
         raise CollectionLocked(
-            f"{what} is open already, in this process or in another: close it there first. One process at a time can "
-            "have an embedded collection open"
+            f"{what} is open already, in this process or in another: close it there first. Only one at a time "
+            "can have it"
         ) from error
     except OSError as error:
-        raise InvalidInput(f"no collection can be kept in {file.parent}: {error}") from error
+        raise InvalidInput(f"nothing can be kept in {file.parent}: {error}") from error
     return lock

@@ -184,7 +184,7 @@ def test_names_that_are_no_names_are_refused(tmp_path: Path, name) -> None:
 
 def test_a_path_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInput, match="no collection can be kept in"):
+    with pytest.raises(InvalidInput, match="nothing can be kept in"):
         QdrantStore("test", path=tmp_path / "file")
     with pytest.raises(InvalidInput, match="the path is empty"):
         QdrantStore("test", path="")

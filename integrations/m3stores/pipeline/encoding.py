@@ -7,6 +7,7 @@ from pathlib import Path
 from m3core import InvalidInput, M3Encoder, MissingDependency, Mode
 from m3core.parts import completed
 from m3stores.arguments import checked_modes
+from m3stores.locking import locked
 from m3stores.pipeline.job import Target, job
 from m3stores.pipeline.lines import LinesWriter
 from m3stores.pipeline.running import run
@@ -60,6 +61,7 @@ def encode(
     Raises:
         InvalidInput: no such source, an empty one, a target that cannot be written, or another argument that cannot be
             used.
+        CollectionLocked: another run writes to the target.
         CollectionMismatch: in the folder lies what another encoder made, or in other modes, or a document as it no
             longer is.
         MissingDependency: semantic-text-splitter, pyarrow for Parquet, or Ray, is not installed.
@@ -103,7 +105,11 @@ def check_target(target: Path, source: Source) -> None:
 @contextmanager
 def _writer(target: Path, encoder: M3Encoder, modes: Sequence[Mode]) -> Iterator[Target]:
     if target.suffix == ".jsonl":
-        with completed(target) as partial, closing(LinesWriter(partial)) as lines:
+        with (
+            locked(target.with_name(f".{target.name}.lock"), f"the file {target}"),
+            completed(target) as partial,
+            closing(LinesWriter(partial)) as lines,
+        ):
             yield lines
         return
     try:

@@ -1,6 +1,7 @@
 """Removing what a source no longer has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from m3core import Record
 from m3stores.pipeline.chunks import document_of
@@ -10,6 +11,7 @@ from m3stores.pipeline.seen import Seen
 from m3stores.store import HybridStore
 
 _PAGE = 1000
+_MOST = 1_000_000  # ids in memory
 _NEXT, _MORE = 2, 64  # passages that are looked for: one may be missing that could not be stored
 
 
@@ -47,13 +49,18 @@ def remove_others(store: HybridStore, documents: Seen) -> int:
     Returns:
         How many there were.
     """
-    others: list[str] = []
+    removed = 0
+    while others := list(islice(_others(store, documents), _MOST)):  # a collection is not changed while it is read
+        for first in range(0, len(others), _PAGE):
+            store.delete(others[first : first + _PAGE])
+        removed += len(others)
+    return removed
+
+
+def _others(store: HybridStore, documents: Seen) -> Iterator[str]:
     for page in store.scroll(size=_PAGE):
         lacking = set(documents.lacks([document_of(record) for record in page.records]))
-        others += [record.id for record in page.records if document_of(record) in lacking]
-    for first in range(0, len(others), _PAGE):
-        store.delete(others[first : first + _PAGE])
-    return len(others)
+        yield from (record.id for record in page.records if document_of(record) in lacking)
 
 
 def _is_passage(record: Record | None, document: str, number: int) -> bool:

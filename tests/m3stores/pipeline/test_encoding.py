@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -108,6 +108,19 @@ def test_files_are_not_mixed(folder: Path, tiny_m3: M3Encoder, tmp_path: Path, m
     (folder / "0.txt").write_text((folder / "1.txt").read_text(), "utf-8")
     with closing(PartsWriter(target)), pytest.raises(CollectionLocked, match="the folder"):
         encode(folder, tiny_m3, target, tokens=24)
+
+
+def test_one_run_at_a_time_writes_a_file(tiny_m3: M3Encoder, tmp_path: Path) -> None:
+    target = tmp_path / "e.jsonl"
+
+    def records() -> Iterator[dict[str, str]]:
+        yield {"text": "the one"}
+        with pytest.raises(CollectionLocked, match=r"the file .*e\.jsonl is open already"):
+            encode([{"text": "another"}], tiny_m3, target)
+
+    encode(records(), tiny_m3, target)
+    (line,) = target.read_text("utf-8").splitlines()
+    assert json.loads(line)["text"] == "the one"
 
 
 def test_a_document_that_got_shorter_is_noticed(tiny_m3: M3Encoder, tmp_path: Path) -> None:

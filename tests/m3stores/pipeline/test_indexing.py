@@ -206,7 +206,10 @@ def test_rejects_are_no_source_and_replace_only_rejects(folder: Path, tiny_m3: M
             encode(folder, tiny_m3, folder / "out.jsonl")
 
 
-def test_sync_removes_what_is_gone(folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, tmp_path: Path) -> None:
+def test_sync_removes_what_is_gone(
+    folder: Path, tiny_m3: M3Encoder, fresh: HybridStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m3stores.pipeline.removing._MOST", 2)  # of a million in memory, and more to remove
     put(folder, tiny_m3, fresh)
     put([{"id": "other", "text": "of me"}], tiny_m3, fresh)
     (folder / "long.txt").unlink()
