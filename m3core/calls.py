@@ -11,12 +11,13 @@ from itertools import islice
 from tqdm.auto import tqdm
 
 from m3core.cache import VectorCache
+from m3core.checks import check_texts, checked_length
 from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.model import Advance, Call, Model
 from m3core.output import MODES, Fingerprint, M3Output, Mode
 from m3core.pool import DaemonPool
 from m3core.recall import Recall
-from m3core.tokenizer import TextCounts, check_texts, checked_length
+from m3core.tokenizer import TextCounts
 
 _AWAITED = 128  # at once, of each kind; the others wait for a thread
 

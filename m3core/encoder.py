@@ -9,20 +9,12 @@ from typing import Any, Self
 from m3core.cache import VectorCache
 from m3core.calls import Calls
 from m3core.checkpoint import Checkpoint
+from m3core.checks import check_text, check_texts, checked_length, checked_mcls, iter_texts
 from m3core.errors import InvalidInput
 from m3core.hub import DEFAULT, locate
 from m3core.model import Model
 from m3core.output import Fingerprint, M3Output, Mode
-from m3core.tokenizer import (
-    UNCUT,
-    Token,
-    TokenWeight,
-    check_text,
-    check_texts,
-    checked_length,
-    checked_mcls,
-    iter_texts,
-)
+from m3core.tokenizer import UNCUT, Token, TokenWeight
 
 _PATIENCE = 1.0  # seconds; garbage is collected in any thread, also in one that the encoder's own would wait for
 

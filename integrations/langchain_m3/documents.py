@@ -6,7 +6,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from m3core import InvalidInput, Record
-from m3core.tokenizer import check_texts
+from m3core.checks import check_texts
 from m3stores import Hit
 from m3stores.adapting import RESERVED, content_ids, own_metadata, visible_metadata
 

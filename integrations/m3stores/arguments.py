@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from m3core import InvalidInput, Mode
+from m3core.checks import check_text
 from m3core.output import MODES
-from m3core.tokenizer import check_text
 from m3stores.engine import Engine
 from m3stores.filters import parse
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from m3core import InvalidInput, M3Output, Record
-from m3core.tokenizer import check_text
+from m3core.checks import check_text
 
 MOST_FLOATS = 2**20 - 1  # in one multi-vector: Qdrant's own limit
 _MOST_INTEGER = 2**63

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import torch
 
 from m3core.checkpoint import Checkpoint
+from m3core.checks import checked_length
 from m3core.errors import InvalidInput
 from m3core.hub import locate
 from m3core.output import Mode
-from m3core.tokenizer import M3Tokenizer, checked_length
+from m3core.tokenizer import M3Tokenizer
 from m3core.train.data import Sources
 from m3core.train.preparing import DevSource, Freeze, Prepared, read_data, ready_model
 from m3core.train.running import FineTuned, train

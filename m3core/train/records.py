@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m3core.checks import check_text
 from m3core.errors import InvalidInput
 from m3core.evaluation.beir import load_beir
 from m3core.records import read_objects
-from m3core.tokenizer import check_text
 
 LONGEST_LINE = 8 << 20
 """Bytes. A record is some texts; a longer line is most often a file without line breaks."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from m3core import InvalidInput, Record
-from m3core.tokenizer import check_text
+from m3core.checks import check_text
 from m3stores.checks import checked_records
 from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.documents import Document, Reject, is_passage_id

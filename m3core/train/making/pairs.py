@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from m3core.checks import check_text
 from m3core.errors import InvalidInput
 from m3core.records import read_objects
-from m3core.tokenizer import check_text
 from m3core.train.making.documents import QUESTION, Document, read_html, read_markdown
 from m3core.wording import is_chinese, key, one_line, words
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from m3core.checkpoint import Checkpoint
+from m3core.checks import checked_length
 from m3core.errors import InvalidInput, InvalidModel
 from m3core.hub import locate
 from m3core.packing import TokenBudget
 from m3core.parts import Pooling
-from m3core.tokenizer import M3Tokenizer, checked_length
+from m3core.tokenizer import M3Tokenizer
 from m3core.train import defaults
 from m3core.train.card import write_pretraining_card
 from m3core.train.gathering import launched

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from m3core.checks import check_text
 from m3core.errors import InvalidInput, MissingDependency
 from m3core.packing import IntArray
 from m3core.records import read_objects
-from m3core.tokenizer import UNCUT, M3Tokenizer, check_text
+from m3core.tokenizer import UNCUT, M3Tokenizer
 from m3core.train.pretraining.masking import MaskedPack, Masker, word_ids
 from m3core.train.records import LONGEST_LINE
 
