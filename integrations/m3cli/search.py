@@ -27,6 +27,7 @@ from m3core.evaluation.beir import Passages, load_corpus
 from m3core.scoring import WeightedSum, fuse, mode_scores, ranks
 from m3stores import Hit
 from m3stores.adapting import made_by, visible_metadata
+from m3stores.pipeline.documents import DOCUMENT, PASSAGE
 
 
 def search(
@@ -95,10 +96,17 @@ def _print(encoder: M3Encoder, passages: int, queries: list[str], encoded: M3Out
         for rank, hit in enumerate(found, start=1):
             parts = "  ".join(f"{LABELS[mode]} {score:.3f}" for mode, score in hit.scores.items())
             console.print(f"{rank}. [bold]{hit.score:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
-            about = ", ".join(str(value) for value in visible_metadata(hit.metadata).values())
-            console.print(f"{hit.id}  {about}".rstrip(), style="cyan", markup=False, highlight=False)
+            about = f"{hit.id}  {_about(hit)}".rstrip()
+            console.print(about, style="cyan", markup=False, highlight=False, soft_wrap=True)
             console.print(_highlighted(encoder, hit.text, query), soft_wrap=True)
         console.print()
+
+
+def _about(hit: Hit) -> str:
+    """The metadata, but for what the id says already."""
+    document = hit.metadata.get(DOCUMENT, hit.id)
+    shown = visible_metadata(hit.metadata).items()
+    return ", ".join(str(value) for key, value in shown if key not in (DOCUMENT, PASSAGE) and value != document)
 
 
 def _highlighted(encoder: M3Encoder, text: str, query: M3Output) -> Text:

@@ -91,6 +91,8 @@ def test_an_index_of_a_folder_of_texts(tmp_path: Path, m3_dir: Path) -> None:
     assert json.loads(rejects.read_text("utf-8"))["where"] == "docs/b.txt"
     (docs / "b.txt").write_text("the one", "utf-8")
     assert "1 encoded" in m3(*command, "--strict")
+    found = m3("search", "中国人", "--store", f"qdrant:{tmp_path / 'index'}", "--model", m3_dir)
+    assert re.search(r"docs/a\.md(#passage\d)?$", found, re.MULTILINE)  # the document and the number are in the id
 
 
 def test_an_index_in_chroma(folder: Path, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_encode_passes_over_what_cannot_be_used(records: Path, tmp_path: Path) -
     out = m3("encode", records, tmp_path / "out.jsonl", "--rejects", rejects, *MINI)
     assert "2 encoded" in out
     assert "the column 'text' is missing" in out
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["in.jsonl", "out.jsonl", "rejects.jsonl"]
+    assert [p.name for p in sorted(tmp_path.glob("[!.]*"))] == ["in.jsonl", "out.jsonl", "rejects.jsonl"]
 
 
 @pytest.mark.parametrize(
