@@ -91,19 +91,23 @@ class DocumentSource(Datasource):
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         """One."""
-        return [ReadTask(self._tables, BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None))]
+        documents = ray.put(self._documents)  # a list of files may be large, and a task is not to be
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
+        return [ReadTask(lambda: document_tables(ray.get(documents)), unknown)]
 
-    def _tables(self) -> Iterator[pa.Table]:
-        some: list[Document | Reject] = []
-        size = 0
-        for item in sound(self._documents, Seen()):
-            some.append(item)
-            size += len(item.text) if isinstance(item, Document) else 0
-            if len(some) == _DOCUMENTS or size >= _TEXT:
-                yield documents_table(some)
-                some, size = [], 0
-        if some:
+
+def document_tables(documents: Documents) -> Iterator[pa.Table]:
+    """Sound documents as they are read, a few at a time."""
+    some: list[Document | Reject] = []
+    size = 0
+    for item in sound(documents, Seen()):
+        some.append(item)
+        size += len(item.text) if isinstance(item, Document) else 0
+        if len(some) == _DOCUMENTS or size >= _TEXT:
             yield documents_table(some)
+            some, size = [], 0
+    if some:
+        yield documents_table(some)
 
 
 class Splitting:

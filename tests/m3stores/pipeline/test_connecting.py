@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ray")
 from m3core import InvalidInput, M3Encoder
-from m3stores.pipeline.cluster import DocumentSource, encoders_on, is_for_cpus, to_send
+from m3stores.pipeline.cluster import document_tables, encoders_on, is_for_cpus, to_send
 from m3stores.pipeline.connecting import check_can_be_sent, connected
 from m3stores.pipeline.documents import Columns
 from m3stores.pipeline.sources import Documents
@@ -70,8 +70,7 @@ def test_an_encoder_is_sent_as_it_means_the_same_elsewhere(
 
 def test_documents_are_read_in_tables_of_few_bytes() -> None:
     texts = ["a" * 1000] * 600 + ["b" * 200_000] * 7 + ["c" * 3_000_000] * 2
-    (task,) = DocumentSource(Documents([{"text": text} for text in texts], Columns(), "utf-8")).get_read_tasks(1)
-    tables = list(task())
+    tables = list(document_tables(Documents([{"text": text} for text in texts], Columns(), "utf-8")))
     assert [text for table in tables for text in table.column("text").to_pylist()] == texts
     assert [table.num_rows for table in tables] == [256, 256, 91, 3, 2, 1]
 
