@@ -7,7 +7,7 @@ on one machine.
 How much is under way is bounded by memory, not by a number of passages: Ray holds readers and encoders up when what
 they have made, and nobody has taken, fills their share of the cluster's object store. A process holds a piece of what
 comes in, about half a million characters or one document, and the passages of it; an encoder those of one `batch_size`
-with their representations, which it gives on in parts of 8 MiB.
+with their representations, which it gives on by thirds, in parts of 8 MiB.
 """
 
 import os
@@ -31,6 +31,7 @@ from m3stores.pipeline.chunks import Chunker
 from m3stores.pipeline.connecting import check_can_be_sent, connected, named, settled
 from m3stores.pipeline.documents import Document, Reject
 from m3stores.pipeline.job import Job
+from m3stores.pipeline.local import PORTIONS
 from m3stores.pipeline.notes import Note
 from m3stores.pipeline.reading import sound
 from m3stores.pipeline.seen import Seen
@@ -70,7 +71,7 @@ def run(job: Job, documents: Documents, address: str) -> None:
                 job.count(note)
             return
         with tqdm(unit="passage", unit_scale=True, desc="Indexing", disable=not job.show_progress) as bar:
-            for block in passages.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for block in passages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for part in _parts(block):
                     note = write(part, job.target, origin)
                     job.count(note)
@@ -131,8 +132,10 @@ class Encoding:
             raise InvalidInput(f"another model lies here, {self._encoder.fingerprint}, not {origin.fingerprint}")
 
     def __call__(self, passages: pa.Table) -> Iterator[pa.Table]:
-        """See `encode`; in parts."""
-        yield from _packed(encode(passages, self._encoder, self._modes))
+        """See `encode`; in portions, so that what is encoded is not long on its way, and in parts of these."""
+        rows = max(1, -(-passages.num_rows // PORTIONS))
+        for first in range(0, passages.num_rows, rows):
+            yield from _packed(encode(passages.slice(first, rows), self._encoder, self._modes))
 
 
 class StoreSink(Datasink[list[Note]]):

@@ -17,7 +17,7 @@ Given = TypeVar("Given")
 Told = TypeVar("Told")
 
 _THREADS = 2  # while what one has encoded is written, the other's texts are in the model
-_PORTIONS = _THREADS + 1  # and the next ones are read
+PORTIONS = _THREADS + 1  # and the next ones are read
 
 
 def run(job: Job, documents: Documents) -> None:
@@ -39,7 +39,7 @@ def run(job: Job, documents: Documents) -> None:
         return settled(note, job.target)
 
     with tqdm(total=documents.total, unit=documents.unit, unit_scale=True, disable=not job.show_progress) as bar:
-        for note in at_once(keep, _portions(reading.passages(), job.together // _PORTIONS)):
+        for note in at_once(keep, _portions(reading.passages(), job.together // PORTIONS)):
             job.count(note)
             bar.set_postfix(encoded=job.summary.encoded, unchanged=job.summary.unchanged, refresh=False)
             bar.update(documents.done - bar.n)
