@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerWarning,
     )
+    from m3core.explaining import Explanation, explain
+    from m3core.fusion import DBSF, RRF, Fusion, WeightedSum, fuse
     from m3core.output import MODES, Fingerprint, M3Output, Mode, SparseVector
     from m3core.records import Record
-    from m3core.scoring import DBSF, RRF, Fusion, WeightedSum, compute_score, fuse
+    from m3core.scoring import compute_score
     from m3core.tokenizer import Token, TokenWeight
 
 __version__ = "0.1.0"
@@ -52,12 +54,14 @@ _HOME = {
     "Mode": "output",
     "SparseVector": "output",
     "Record": "records",
-    "DBSF": "scoring",
-    "RRF": "scoring",
-    "Fusion": "scoring",
-    "WeightedSum": "scoring",
+    "Explanation": "explaining",
+    "explain": "explaining",
+    "DBSF": "fusion",
+    "RRF": "fusion",
+    "Fusion": "fusion",
+    "WeightedSum": "fusion",
     "compute_score": "scoring",
-    "fuse": "scoring",
+    "fuse": "fusion",
     "Token": "tokenizer",
     "TokenWeight": "tokenizer",
     "VectorCache": "cache",
@@ -92,6 +96,7 @@ __all__ = [
     "CollectionMismatch",
     "DownloadFailed",
     "EncoderClosed",
+    "Explanation",
     "Fingerprint",
     "Fusion",
     "InvalidInput",
@@ -119,6 +124,7 @@ __all__ = [
     "WorkerDied",
     "WorkerWarning",
     "compute_score",
+    "explain",
     "fuse",
 ]
 

@@ -1,22 +1,20 @@
-"""Scores between queries and documents (dense, lexical, MaxSim, hybrid), and the fusion of per-mode scores.
+"""Scores between queries and documents: dense, lexical, MaxSim, hybrid.
 
 The formulas are those of BGE-M3 (arXiv 2402.03216, section 3.2). Nothing here loads torch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from m3core.errors import InvalidInput, UnsupportedMode
+from m3core.fusion import WeightedSum, Weights, checked_weights, fuse
 from m3core.output import MODES, FloatArray, M3Output, Mode, SparseVector
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-Weights = tuple[float, float, float]
 
 _BLOCK_TOKENS = 1024  # query tokens at a time in MaxSim
 _BLOCK_CELLS = 1 << 23  # query tokens x document tokens at a time in MaxSim: 32 MB of float32
@@ -62,7 +60,7 @@ def score(queries: M3Output, documents: M3Output, *, weights: Weights | None = N
     """The hybrid score of each pair, the weighted sum of the modes. See `M3Output.score`."""
     common = [mode for mode in queries.modes if mode in documents.modes]
     if weights is not None:
-        asked = [mode for mode, w in zip(MODES, _checked_weights(weights), strict=True) if w]
+        asked = [mode for mode, w in zip(MODES, checked_weights(weights), strict=True) if w]
         missing = [mode for mode in asked if mode not in common]
         if missing:
             raise UnsupportedMode(
@@ -138,112 +136,6 @@ def compute_score(
         }
 
 
-@dataclass(frozen=True)
-class WeightedSum:
-    """Fusion by Σ w·score, BGE-M3's own. Weights are for dense, sparse, multi-vector, in this order."""
-
-    dense: float
-    sparse: float
-    multivector: float = 0.0
-
-
-@dataclass(frozen=True)
-class RRF:
-    """Reciprocal rank fusion: Σ w / (k + rank), ranks from 1 (Cormack et al., SIGIR 2009).
-
-    Attributes:
-        k: how little the first ranks stand out.
-        weights: for (dense, sparse, multi-vector); `None` is 1 for each.
-    """
-
-    k: int = 60
-    weights: Weights | None = None
-
-    def __post_init__(self) -> None:
-        if self.k < 0:
-            raise InvalidInput(f"RRF's k must not be negative, as {self.k} is")
-        if self.weights is not None:
-            _checked_weights(self.weights)
-
-
-@dataclass(frozen=True)
-class DBSF:
-    """Distribution-based score fusion: each mode's scores are scaled so that mean ± 3σ is 0…1, then summed."""
-
-
-Fusion = WeightedSum | RRF | DBSF
-
-
-def fuse(scores: Mapping[Mode, npt.ArrayLike], fusion: Fusion) -> npt.NDArray[np.float64]:
-    """Fuses the scores that each mode gave to the same candidates.
-
-    Args:
-        scores: per mode an array `(..., n)`, the candidates along the last axis; NaN where a mode did not score a
-            candidate, which then adds nothing. Every leading axis (one query a row, say) is fused on its own.
-        fusion: `WeightedSum`, `RRF` or `DBSF`. A weight for a mode that is not in `scores` has no effect.
-
-    Returns:
-        `(..., n)` float64, larger is better.
-
-    Raises:
-        InvalidInput: no mode, an unknown one, infinite scores, or arrays of different shapes.
-    """
-    if not scores or not set(scores) <= set(MODES):
-        raise InvalidInput(f"fuse takes scores for some of {', '.join(MODES)}, not for {list(scores)}")
-    arrays = {mode: np.asarray(given, dtype=np.float64) for mode, given in scores.items()}
-    shapes = {values.shape for values in arrays.values()}
-    if len(shapes) != 1 or shapes == {()} or any(np.isinf(values).any() for values in arrays.values()):
-        raise InvalidInput(f"all modes must score the same candidates, with finite scores or NaN; shapes {shapes}")
-    total = np.zeros(shapes.pop(), dtype=np.float64)
-    for mode, values in arrays.items():
-        match fusion:
-            case WeightedSum():
-                part = getattr(fusion, mode) * values
-            case RRF():
-                weight = 1.0 if fusion.weights is None else fusion.weights[MODES.index(mode)]
-                part = weight / (fusion.k + ranks(values))
-            case DBSF():
-                part = _spread(values)
-            case _:
-                raise InvalidInput(f"fusion must be a WeightedSum, RRF or DBSF object, not {fusion!r}")
-        total += np.where(np.isnan(part), 0.0, part)
-    return total
-
-
-def ranks(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Ranks from 1, best first, along the last axis. Equal scores share the better rank; NaN stays NaN.
-
-    Args:
-        scores: `(..., n)`.
-
-    Returns:
-        `(..., n)` float64.
-    """
-    order = np.argsort(-scores, axis=-1, kind="stable")
-    ordered = np.take_along_axis(scores, order, axis=-1)
-    places = np.broadcast_to(np.arange(1, scores.shape[-1] + 1), scores.shape)
-    is_new = np.ones(scores.shape, dtype=bool)
-    is_new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    shared = np.maximum.accumulate(np.where(is_new, places, 0), axis=-1)
-    result = np.empty(scores.shape, dtype=np.float64)
-    np.put_along_axis(result, order, shared.astype(np.float64), axis=-1)
-    result[np.isnan(scores)] = np.nan
-    return result
-
-
-def _spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(s − (μ − 3σ)) / 6σ with the sample's σ; 0.5 where all scores are equal, as Qdrant defines it."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1, keepdims=True)
-    mean = np.where(known, values, 0.0).sum(axis=-1, keepdims=True) / np.maximum(count, 1)
-    deviation = np.where(known, values - mean, 0.0)
-    sigma = np.sqrt((deviation**2).sum(axis=-1, keepdims=True) / np.maximum(count - 1, 1))
-    low = np.where(known, values, np.inf).min(axis=-1, keepdims=True, initial=np.inf)
-    high = np.where(known, values, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
-    spread = np.where(high > low, deviation / np.where(sigma > 0, 6 * sigma, 1.0), 0.0)
-    return np.where(known, 0.5 + spread, np.nan)
-
-
 def _csr(vectors: Sequence[SparseVector], width: int) -> "csr_array":
     from scipy.sparse import csr_array
 
@@ -294,9 +186,3 @@ def _same_width(a: FloatArray, b: FloatArray) -> None:
         raise InvalidInput(
             f"vectors {a.shape[1]} and {b.shape[1]} wide cannot be compared: encode both sides with the same model"
         )
-
-
-def _checked_weights(weights: Sequence[float]) -> Sequence[float]:
-    if len(weights) != len(MODES):
-        raise InvalidInput(f"weights are three, for {', '.join(MODES)}, not {weights!r}")
-    return weights

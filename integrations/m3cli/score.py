@@ -18,7 +18,8 @@ from m3cli.options import (
     plain_table,
 )
 from m3core import MODES
-from m3core.scoring import WeightedSum, fuse, mode_scores
+from m3core.fusion import WeightedSum, fuse
+from m3core.scoring import mode_scores
 
 
 def score(

@@ -24,7 +24,8 @@ from m3cli.options import (
 )
 from m3core import InvalidInput, M3Encoder, M3Output, M3Warning
 from m3core.evaluation.beir import Passages, load_corpus
-from m3core.scoring import WeightedSum, fuse, mode_scores, ranks
+from m3core.fusion import WeightedSum, ranks, shares, total
+from m3core.scoring import mode_scores
 from m3stores import Hit
 from m3stores.adapting import made_by, visible_metadata
 from m3stores.pipeline.documents import DOCUMENT, PASSAGE
@@ -73,7 +74,8 @@ def search(
 def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> list[Hit]:
     """The hits of one query among all documents, in memory."""
     per_mode = {mode: mode_scores(query, documents, mode)[0] for mode in documents.modes}
-    fused = fuse(per_mode, WeightedSum(*query.score_weights))
+    parts = shares(per_mode, WeightedSum(*query.score_weights))
+    fused = total(parts)
     rank = {mode: ranks(scores) for mode, scores in per_mode.items()}
     return [
         Hit(
@@ -83,6 +85,7 @@ def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> l
             float(fused[i]),
             {mode: float(scores[i]) for mode, scores in per_mode.items()},
             {mode: int(values[i]) for mode, values in rank.items()},
+            {mode: float(values[i]) for mode, values in parts.items()},
         )
         for i in np.argsort(-fused, kind="stable")[:k]
     ]

@@ -19,6 +19,7 @@ class Hit:
         score: the fused score, larger is better.
         scores: the score by each mode that was searched.
         ranks: the rank by each of these modes among the candidates, from 1; equal scores share the better rank.
+        shares: what each of these modes adds to the fused score.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Hit:
     score: float
     scores: Mapping[Mode, float]
     ranks: Mapping[Mode, int]
+    shares: Mapping[Mode, float]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from m3core import Fusion, M3Output, Mode, UnsupportedMode, fuse
+from m3core import Fusion, M3Output, Mode, UnsupportedMode
+from m3core.fusion import shares, total
 from m3stores.collection import Hit, Schema
 from m3stores.diversity import mmr_order, own_score
 from m3stores.engine import Engine
@@ -91,7 +92,8 @@ async def _hits(engine: Engine, pool: _Pool, query: M3Output, plan: Plan) -> lis
     if not pool.ids:
         return []
     per_mode = {mode: pool.array(mode) for mode in plan.scored}
-    fused = fuse(per_mode, plan.fusion)
+    parts = shares(per_mode, plan.fusion)
+    fused = total(parts)
     order = np.argsort(-fused, kind="stable").tolist()  # ids are sorted: equal scores go by id
     if plan.threshold is not None:
         order = [i for i in order if fused[i] >= plan.threshold]
@@ -110,6 +112,7 @@ async def _hits(engine: Engine, pool: _Pool, query: M3Output, plan: Plan) -> lis
                 float(fused[i]),
                 {mode: float(per_mode[mode][i]) for mode in plan.scored},
                 {mode: rank[mode][place] for mode in plan.scored},
+                {mode: float(parts[mode][i]) for mode in plan.scored},
             )
             for place, i in enumerate(best)
             if (record := records.get(pool.ids[i]))

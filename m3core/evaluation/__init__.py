@@ -10,9 +10,10 @@ from m3core.evaluation.fusion import WeightFit, check_fusable, fit_weights
 from m3core.evaluation.lengths import length_groups
 from m3core.evaluation.metrics import METRICS, bootstrap_interval, measure
 from m3core.evaluation.needles import needle_set
-from m3core.evaluation.plotting import check_plot, plot
+from m3core.evaluation.plotting import plot
 from m3core.evaluation.report import Report, evaluate
 from m3core.evaluation.storing import own_directory, store_weights
+from m3core.figures import check_plot
 
 __all__ = [
     "BM25",

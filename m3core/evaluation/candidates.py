@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from m3core.evaluation.beir import JudgedSet
+from m3core.fusion import Weights
 from m3core.output import MODES, FloatArray, Mode
-from m3core.scoring import Weights
 
 _K = 10
 _DISCOUNTS = 1 / np.log2(np.arange(_K) + 2)

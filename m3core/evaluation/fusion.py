@@ -11,8 +11,8 @@ import numpy.typing as npt
 from m3core.errors import InvalidInput, UnsupportedMode
 from m3core.evaluation.candidates import Candidates
 from m3core.evaluation.metrics import bootstrap_interval
+from m3core.fusion import Weights
 from m3core.output import Mode
-from m3core.scoring import Weights
 
 _FITTED: tuple[Mode, Mode] = ("sparse", "multivector")
 _RANGE = 6  # powers of two, up and down from where a mode's scores spread as dense ones do

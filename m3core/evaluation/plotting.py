@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from m3core.errors import InvalidInput, MissingDependency
 from m3core.evaluation.report import Report
+from m3core.figures import LOOKS, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 Groups = Mapping[str, npt.NDArray[np.bool_]]
 _Column = tuple[str, Report, npt.NDArray[np.bool_] | None]
 
-FORMATS = (".png", ".svg", ".pdf")
-
-# Colours of Okabe and Ito (Color Universal Design, 2008), which the colour-blind tell apart; BM25 is grey.
-_LOOKS = {
-    "dense": ("dense", "#56B4E9"),
-    "sparse": ("sparse", "#E69F00"),
-    "multivector": ("multi-vector", "#009E73"),
-    "hybrid": ("hybrid", "#0072B2"),
-    "bm25": ("BM25", "#BBBBBB"),
-}
-_CHINESE = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
 _ACROSS = 2  # panels beside each other
 _COLUMNS = 5  # groups of bars that fit into one of these
 _WIDTH = 9.0  # inches
@@ -36,52 +25,29 @@ _ROOMY = 3  # groups of bars that a panel has room for, however few there are
 _LETTERS = 12  # in an inch
 
 
-def check_plot(path: str | Path) -> None:
-    """Finds out before the work whether `plot` will be able to write.
-
-    Raises:
-        MissingDependency: matplotlib is not installed.
-        InvalidInput: the file has none of the `FORMATS`, or its folder does not exist.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency("a plot needs matplotlib: pip install 'm3-retrieval[eval]'") from error
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS or not path.absolute().parent.is_dir():
-        raise InvalidInput(f"a plot is a {', '.join(FORMATS)} file in a folder that exists, not {path}")
-
-
 def plot(reports: Sequence[Report], path: str | Path, metric: str, *, lengths: Sequence[Groups] | None = None) -> None:
     """Draws the mean of a metric for every set and system, with whiskers for the 95 % bootstrap interval.
 
     Args:
         reports: one for each set.
-        path: ends in one of the `FORMATS`.
+        path: ends in one of the `m3core.figures.FORMATS`.
         metric: one that all reports have.
         lengths: for each report its queries by length, from `length_groups`; a set with several lengths then gets a
             panel for itself.
 
     Raises:
-        MissingDependency: as `check_plot`.
-        InvalidInput: as `check_plot`.
+        MissingDependency: as `m3core.figures.check_plot`.
+        InvalidInput: as `m3core.figures.check_plot`.
     """
-    check_plot(path)
-    import matplotlib as mpl
-    from matplotlib import font_manager
-    from matplotlib.figure import Figure
-
-    installed = set(font_manager.get_font_names())
-    with mpl.rc_context({"font.family": ["DejaVu Sans", *(f for f in _CHINESE if f in installed)], "font.size": 9}):
-        panels: list[tuple[str, list[_Column]]] = [("", [(one.judged.name, one, None) for one in reports])]
-        for one, groups in zip(reports, lengths or [], strict=lengths is not None):
-            title = f"{one.judged.name}, by tokens of the relevant passage"
-            if len(groups) > 1:
-                panels.append((title, [(label, one, where) for label, where in groups.items()]))
-        spans = _spans([len(columns) for _, columns in panels])
-        rows = 1 + max(row for row, _, _ in spans)
-        width = max(_WIDTH, _INCHES * len(reports))
-        figure = Figure(figsize=(width, 0.5 + 2.7 * rows), dpi=150)
+    panels: list[tuple[str, list[_Column]]] = [("", [(one.judged.name, one, None) for one in reports])]
+    for one, groups in zip(reports, lengths or [], strict=lengths is not None):
+        title = f"{one.judged.name}, by tokens of the relevant passage"
+        if len(groups) > 1:
+            panels.append((title, [(label, one, where) for label, where in groups.items()]))
+    spans = _spans([len(columns) for _, columns in panels])
+    rows = 1 + max(row for row, _, _ in spans)
+    width = max(_WIDTH, _INCHES * len(reports))
+    with drawn(path, width, 0.5 + 2.7 * rows) as figure:
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
         grid = figure.add_gridspec(rows, _ACROSS)
         for (title, columns), (row, start, stop) in zip(panels, spans, strict=True):
@@ -90,7 +56,6 @@ def plot(reports: Sequence[Report], path: str | Path, metric: str, *, lengths: S
             axes.set_title(title, loc="left", fontsize=9)
         bars, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(bars, labels, loc="outside upper left", ncols=len(labels), frameon=False)
-        figure.savefig(path)
 
 
 def _spans(sizes: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -110,7 +75,7 @@ def _draw(axes: "Axes", columns: Sequence[_Column], metric: str, *, letters: int
     systems = list(dict.fromkeys(system for _, one, _ in columns for system in one.systems))
     width = 0.8 / len(systems)
     for i, system in enumerate(systems):
-        label, colour = _LOOKS[system]
+        label, colour = LOOKS[system]
         at = [j for j, (_, one, _) in enumerate(columns) if system in one.systems]
         means = np.array([columns[j][1].mean(system, metric, where=columns[j][2]) for j in at])
         ends = np.array([columns[j][1].interval(system, metric, where=columns[j][2]) for j in at])

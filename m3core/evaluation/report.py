@@ -11,8 +11,9 @@ from m3core.evaluation.beir import JudgedSet
 from m3core.evaluation.bm25 import BM25
 from m3core.evaluation.candidates import Candidates
 from m3core.evaluation.metrics import DEPTH, METRICS, bootstrap_interval, measure, parse_metrics
+from m3core.fusion import WeightedSum, fuse
 from m3core.output import M3Output, Mode
-from m3core.scoring import WeightedSum, fuse, mode_scores
+from m3core.scoring import mode_scores
 
 _QUERY_BLOCK = 256
 

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from m3core.errors import InvalidInput
+from m3core.fusion import Weights
 from m3core.hub import MINI
 from m3core.parts import read_object, write_json
-from m3core.scoring import Weights
 
 _FILE = "m3.json"
 

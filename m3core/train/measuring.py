@@ -9,9 +9,10 @@ import numpy as np
 from m3core.evaluation.beir import JudgedSet, Passages
 from m3core.evaluation.metrics import parse_metrics
 from m3core.evaluation.report import evaluate
+from m3core.fusion import WeightedSum, fuse
 from m3core.output import M3Output, Mode
 from m3core.packing import TokenBudget
-from m3core.scoring import WeightedSum, fuse, mode_scores
+from m3core.scoring import mode_scores
 from m3core.tokenizer import M3Tokenizer
 from m3core.train.model import TrainableModel
 from m3core.train.records import Example, ScoredPair, TrainingRecord

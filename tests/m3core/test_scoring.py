@@ -18,7 +18,8 @@ from m3core import (
     fuse,
     scoring,
 )
-from m3core.scoring import lexical_scores, maxsim_scores, mode_scores, ranks
+from m3core.fusion import ranks
+from m3core.scoring import lexical_scores, maxsim_scores, mode_scores
 
 
 def random_output(n: int, seed: int, rows: tuple[int, int] = (0, 6)) -> M3Output:

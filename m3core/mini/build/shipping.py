@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from m3core.fusion import Weights
 from m3core.mini.build.body import CONFIG, SETTINGS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Tensors
 from m3core.parts import read_object, write_json
-from m3core.scoring import Weights
 
 _HEADS, _PROJECTION = "heads.safetensors", "2_Dense"
 

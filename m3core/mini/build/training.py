@@ -10,9 +10,9 @@ import numpy as np
 
 from m3core.encoder import M3Encoder
 from m3core.evaluation import evaluate
+from m3core.fusion import Weights
 from m3core.mini.build.texts import Pair
 from m3core.output import Mode
-from m3core.scoring import Weights
 from m3core.train import FineTuner
 from m3core.train.measuring import judged_by
 from m3core.train.records import Example

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from m3core.encoder import M3Encoder
 from m3core.errors import InvalidInput, UnsupportedMode
+from m3core.fusion import Weights
 from m3core.output import MODES, FloatArray, Mode
-from m3core.scoring import Weights
 
 _QUERIES = 256  # scored at a time against a window of passages
 _WINDOW = 1024  # passages
