@@ -1,11 +1,12 @@
 """What all pictures share: their files, fonts that know Chinese, and a colour for each mode. matplotlib loads late."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m3core.errors import InvalidInput, MissingDependency
+from m3core.errors import InvalidInput, M3Warning, MissingDependency
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,4 +64,14 @@ def drawn(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
     with mpl.rc_context({"font.family": ["DejaVu Sans", *(f for f in _CHINESE if f in installed)], "font.size": 9}):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         yield figure
-        figure.savefig(path)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            figure.savefig(path)
+    missing = [str(warning.message) for warning in caught if "missing from font" in str(warning.message)]
+    if missing:
+        warnings.warn(
+            f"{len(missing)} characters are drawn as boxes, for no installed font has them: install one of "
+            f"{', '.join(_CHINESE[:3])} (Debian's package fonts-noto-cjk, say)",
+            M3Warning,
+            stacklevel=4,
+        )

@@ -166,7 +166,7 @@ class Explanation:
 
 
 def _runs(added: npt.NDArray[np.float64]) -> list[Highlight]:
-    most = added.max(initial=0.0)
+    most = float(added.max(initial=0.0))
     runs: list[Highlight] = []
     start = 0
     for value, run in groupby(added.tolist()):
