@@ -23,7 +23,15 @@ LOOKS = {
 """The name and the colour of each system. Colours of Okabe and Ito (Color Universal Design, 2008), which the
 colour-blind tell apart; BM25 is grey."""
 
-_CHINESE = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei")
+_CHINESE = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",  # what matplotlib calls all of a collection's fonts
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
 
 
 def check_plot(path: str | Path) -> None:
@@ -66,12 +74,12 @@ def drawn(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
         yield figure
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            figure.savefig(path)
+            figure.savefig(path, bbox_inches="tight")  # also what stands beside the axes
     missing = [str(warning.message) for warning in caught if "missing from font" in str(warning.message)]
     if missing:
         warnings.warn(
-            f"{len(missing)} characters are drawn as boxes, for no installed font has them: install one of "
-            f"{', '.join(_CHINESE[:3])} (Debian's package fonts-noto-cjk, say)",
+            f"{len(missing)} characters are drawn as boxes, for no installed font has them: install {_CHINESE[0]} "
+            "(Debian's package fonts-noto-cjk, say), and remove matplotlib's cache of fonts",
             M3Warning,
             stacklevel=4,
         )

@@ -8,10 +8,7 @@ from langchain_core.documents import Document
 from m3core import InvalidInput, Record
 from m3core.checks import check_texts
 from m3stores import Hit
-from m3stores.adapting import RESERVED, content_ids, own_metadata, visible_metadata
-
-SCORES, TOKENS = RESERVED + "scores", RESERVED + "tokens"
-"""The metadata keys by which a retriever says why it found a document. They are not stored."""
+from m3stores.adapting import content_ids, own_metadata, visible_metadata
 
 
 def documents_of(
@@ -47,14 +44,14 @@ def records_of(documents: Iterable[Document], ids: Sequence[str | None] | None =
     given = [None] * len(listed) if ids is None else list(ids)
     if len(given) != len(listed):
         raise InvalidInput(f"{len(listed)} documents come with {len(given)} ids")
-    metadatas = [{k: v for k, v in document.metadata.items() if k not in (SCORES, TOKENS)} for document in listed]
+    metadatas = [own_metadata(document.metadata) for document in listed]
     named = [mine or document.id for document, mine in zip(listed, given, strict=True)]
     nameless = [number for number, name in enumerate(named) if name is None]
     made = content_ids((listed[n].page_content for n in nameless), (metadatas[n] for n in nameless))
     for number, content in zip(nameless, made, strict=True):
         named[number] = content
     return [
-        Record(str(name), document.page_content, own_metadata(metadata))
+        Record(str(name), document.page_content, metadata)
         for document, name, metadata in zip(listed, named, metadatas, strict=True)
     ]
 

@@ -10,11 +10,12 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
-from langchain_m3.documents import SCORES, TOKENS, document_of, documents_of, records_of
+from langchain_m3.documents import document_of, documents_of, records_of
 from langchain_m3.searching import OPTIONS, matched_tokens, merged
 from m3core import DBSF, RRF, M3Encoder, M3Output, Mode, SparseVector, WeightedSum
 from m3stores import Hit, HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
+from m3stores.adapting import EXPLANATION, SCORES, TOKENS, EncoderLike, as_encoder, closed_on_error
+from m3stores.explaining import explained
 
 
 class M3Retriever(BaseRetriever):
@@ -72,10 +73,13 @@ class M3Retriever(BaseRetriever):
     score_threshold: float | None = None
     """The least fused score of a document."""
     include_scores: bool = False
-    """Whether documents carry `metadata["_m3_scores"]`: the fused `score`, and `scores` and `ranks` by mode."""
+    """Whether documents carry `metadata["_m3_scores"]`: the fused `score`, and by mode `scores`, `ranks`, `shares`."""
     include_tokens: bool = False
     """Whether documents carry `metadata["_m3_tokens"]`: the tokens that match lexically, by what each adds to the
     sparse score; where sparse vectors were searched."""
+    include_explanation: bool = False
+    """Whether documents carry `metadata["_m3_explanation"]`: `Explanation.as_dict()`, with scores and shares, matches,
+    alignments and highlights. Encodes the documents that were found once more."""
 
     _checked: TextIndex | None = PrivateAttr(default=None)
 
@@ -173,9 +177,11 @@ class M3Retriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Any
     ) -> list[Document]:
-        encoded, (hits,) = self._index.find([query], **merged(self._defaults, overrides))
-        sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
-        return [self._document(hit, query, encoded, sparse) for hit in hits]
+        options = merged(self._defaults, overrides)
+        encoded, (hits,) = self._index.find([query], **options)
+        sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
+        documents = [self._document(hit, query, encoded, sparse) for hit in hits]
+        return self._explained(documents, query, hits, options)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
@@ -183,17 +189,27 @@ class M3Retriever(BaseRetriever):
         options = merged(self._defaults, overrides)
         index = await asyncio.to_thread(lambda: self._index)  # which may ask a server
         encoded, (hits,) = await index.afind([query], **options)
-        sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._explains(encoded) else {}
-        return [self._document(hit, query, encoded, sparse) for hit in hits]
+        sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
+        documents = [self._document(hit, query, encoded, sparse) for hit in hits]
+        return await asyncio.to_thread(self._explained, documents, query, hits, options)
 
-    def _explains(self, query: M3Output) -> bool:
+    def _names_tokens(self, query: M3Output) -> bool:
         return self.include_tokens and query.sparse is not None
+
+    def _explained(
+        self, documents: list[Document], query: str, hits: Sequence[Hit], options: Mapping[str, Any]
+    ) -> list[Document]:
+        if self.include_explanation:
+            reasons = explained(query, hits, self.encoder, fusion=options["fusion"])
+            for document, why in zip(documents, reasons, strict=True):
+                document.metadata[EXPLANATION] = why.as_dict()
+        return documents
 
     def _document(self, hit: Hit, query: str, encoded: M3Output, sparse: Mapping[str, Any]) -> Document:
         document = document_of(hit)
         if self.include_scores:
-            scores = {"score": hit.score, "scores": dict(hit.scores), "ranks": dict(hit.ranks)}
-            document.metadata[SCORES] = scores
+            scores = {"scores": dict(hit.scores), "ranks": dict(hit.ranks), "shares": dict(hit.shares)}
+            document.metadata[SCORES] = {"score": hit.score} | scores
         if self.include_tokens and encoded.sparse is not None and isinstance(sparse.get(hit.id), SparseVector):
             tokens = matched_tokens(self.encoder, query, encoded.sparse[0], sparse[hit.id])
             document.metadata[TOKENS] = tokens

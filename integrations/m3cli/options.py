@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from m3core import InvalidInput, M3Encoder
+from m3core.figures import LOOKS
 from m3stores import ChromaStore, HybridStore, QdrantSettings, QdrantStore
 
 ModelOption = Annotated[
@@ -25,7 +26,7 @@ RevisionOption = Annotated[str | None, typer.Option(help="Hub branch, tag or com
 
 DEFAULT_MODEL = "BAAI/bge-m3"
 DEFAULT_COLLECTION = "documents"
-LABELS = {"dense": "dense", "sparse": "sparse", "multivector": "multi-vector", "hybrid": "hybrid", "bm25": "BM25"}
+LABELS = {system: label for system, (label, _) in LOOKS.items()}
 
 
 def load(

@@ -1,7 +1,7 @@
 """`m3 search`: hybrid search over a folder, in memory, or over a collection."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from m3cli.explaining import show, write_page
 from m3cli.options import (
     DEFAULT_COLLECTION,
     DEFAULT_MODEL,
@@ -28,6 +29,7 @@ from m3core.fusion import WeightedSum, ranks, shares, total
 from m3core.scoring import mode_scores
 from m3stores import Hit
 from m3stores.adapting import made_by, visible_metadata
+from m3stores.explaining import explained
 from m3stores.pipeline.documents import DOCUMENT, PASSAGE
 
 
@@ -49,8 +51,14 @@ def search(
     dtype: DtypeOption = "auto",
     endpoint: EndpointOption = None,
     revision: RevisionOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each mode adds, and by which tokens.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the explanations into this page.", dir_okay=False, writable=True)
+    ] = None,
 ) -> None:
     """Rank passages of a folder or a store for each query: fused and per-mode scores, matched tokens highlighted."""
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InvalidInput(f"{html} cannot be written: its folder must exist")
     if store is not None:
         with open_store(store, collection, new=False) as opened:
             fingerprint = opened.schema.fingerprint if opened.schema else None
@@ -59,7 +67,9 @@ def search(
             encoder = made_by(fingerprint, model=model, device=device, dtype=dtype, endpoint=endpoint)
             encoded = encoder.encode_queries(words)
             hits = opened.search(encoded, k=k, rerank="multivector" in opened.modes)
-            _print(encoder, opened.count(), words, encoded, hits)
+            _print(encoder, opened.count(), words, encoded, hits, explain=explain)
+            if html is not None:
+                write_page(html, words, hits, encoder)
         return
     folder, *queries = words
     if not queries:
@@ -68,7 +78,10 @@ def search(
     encoder = load(model or DEFAULT_MODEL, device, dtype, endpoint=endpoint, revision=revision)
     documents = encoder.encode_documents(corpus.texts, show_progress=Console(stderr=True).is_terminal)
     encoded = encoder.encode_queries(queries)
-    _print(encoder, len(corpus.ids), queries, encoded, [_ranked(corpus, query, documents, k) for query in encoded])
+    found = [_ranked(corpus, query, documents, k) for query in encoded]
+    _print(encoder, len(corpus.ids), queries, encoded, found, explain=explain)
+    if html is not None:
+        write_page(html, queries, found, encoder)
 
 
 def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> list[Hit]:
@@ -91,17 +104,29 @@ def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> l
     ]
 
 
-def _print(encoder: M3Encoder, passages: int, queries: list[str], encoded: M3Output, hits: Iterable[list[Hit]]) -> None:
+def _print(
+    encoder: M3Encoder,
+    passages: int,
+    queries: list[str],
+    encoded: M3Output,
+    hits: Sequence[list[Hit]],
+    *,
+    explain: bool,
+) -> None:
     console = Console()
     console.print(f"{passages} passages, {encoder.fingerprint.model}\n", style="dim", highlight=False)
     for text, query, found in zip(queries, encoded, hits, strict=True):
         console.print(text, style="bold", markup=False, highlight=False)
+        reasons = explained(text, found, encoder) if explain else []
         for rank, hit in enumerate(found, start=1):
             parts = "  ".join(f"{LABELS[mode]} {score:.3f}" for mode, score in hit.scores.items())
             console.print(f"{rank}. [bold]{hit.score:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
             about = f"{hit.id}  {_about(hit)}".rstrip()
             console.print(about, style="cyan", markup=False, highlight=False, soft_wrap=True)
-            console.print(_highlighted(encoder, hit.text, query), soft_wrap=True)
+            if explain:
+                show(console, reasons[rank - 1])
+            else:
+                console.print(_highlighted(encoder, hit.text, query), soft_wrap=True)
         console.print()
 
 

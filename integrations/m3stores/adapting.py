@@ -17,6 +17,9 @@ from m3stores.store import HybridStore
 RESERVED = "_m3_"
 """How the keys begin under which an adapter keeps something of its own in a record's metadata."""
 
+SCORES, TOKENS, EXPLANATION = RESERVED + "scores", RESERVED + "tokens", RESERVED + "explanation"
+"""The keys under which a retriever says why it found something. They are not stored."""
+
 
 @runtime_checkable
 class HasEncoder(Protocol):
@@ -107,15 +110,16 @@ def content_ids(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]]) ->
 
 
 def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's metadata, to be stored.
+    """A user's metadata, to be stored; without what a retriever told of why it found it.
 
     Raises:
         InvalidInput: a key that is `RESERVED`.
     """
-    for key in metadata:
+    own = {key: value for key, value in metadata.items() if key not in (SCORES, TOKENS, EXPLANATION)}
+    for key in own:
         if isinstance(key, str) and key.startswith(RESERVED):
             raise InvalidInput(f"metadata keys that begin with {RESERVED!r} are reserved; rename {key!r}")
-    return dict(metadata)
+    return own
 
 
 def with_reserved(records: Iterable[Record], held: Iterable[Record]) -> list[Record]:

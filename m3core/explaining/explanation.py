@@ -160,9 +160,9 @@ class Explanation:
 
     def to_html(self) -> str:
         """A page of its own, without scripts, that refers to nothing else. Texts are shown as they are, not run."""
-        from m3core.explaining.html import page
+        from m3core.explaining.html import Found, page
 
-        return page(self.query, [self])
+        return page(Found(self.query, [self]))
 
 
 def _runs(added: npt.NDArray[np.float64]) -> list[Highlight]:

@@ -1,6 +1,7 @@
 """Explanations as a page: no scripts, nothing from elsewhere, and every text escaped."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from m3core.explaining.explanation import Explanation, Highlight
@@ -26,23 +27,28 @@ td.number { text-align: right; font-variant-numeric: tabular-nums } caption { te
 """
 
 
-def page(title: str, explanations: Sequence[Explanation], names: Sequence[str] = ()) -> str:
-    """A page about the passages that were found for a query.
+@dataclass(frozen=True)
+class Found:
+    """What a page says of one query.
 
-    Args:
-        title: the query.
-        explanations: of the passages, the best first.
+    Attributes:
+        query: its text.
+        explanations: of the passages that were found, the best first.
         names: of them; none are shown if there are none.
     """
-    headings = names or [""] * len(explanations)
-    parts = [
-        _part(explanation, f"{rank}. {name}".rstrip() if len(explanations) > 1 or name else "")
-        for rank, (explanation, name) in enumerate(zip(explanations, headings, strict=True), start=1)
-    ]
+
+    query: str
+    explanations: Sequence[Explanation]
+    names: Sequence[str] = ()
+
+
+def page(*queries: Found) -> str:
+    """A page about queries and the passages that were found for them."""
+    title = escape(queries[0].query if queries else "")
     return (
-        f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{escape(title)}</h1>\n{''.join(parts)}</body></html>\n"
+        f"<body>{''.join(map(_section, queries))}</body></html>\n"
     )
 
 
@@ -57,6 +63,14 @@ def marked(text: str, highlights: Sequence[Highlight]) -> str:
         ]
         at = highlight.end
     return "".join([*parts, escape(text[at:])])
+
+
+def _section(found: Found) -> str:
+    names = found.names or [""] * len(found.explanations)
+    return f"<h1>{escape(found.query)}</h1>\n" + "".join(
+        _part(explanation, f"{rank}. {name}" if name else "")
+        for rank, (explanation, name) in enumerate(zip(found.explanations, names, strict=True), start=1)
+    )
 
 
 def _part(explanation: Explanation, heading: str) -> str:

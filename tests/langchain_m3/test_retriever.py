@@ -1,4 +1,5 @@
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,25 @@ async def test_matched_tokens_come_on_request(mini: M3Encoder, retriever: M3Retr
         assert by_text[TEXTS[3]]["_m3_tokens"] == {}
     assert "_m3_tokens" not in explaining.invoke(query, modes=["dense"])[0].metadata
     assert "_m3_tokens" not in retriever.invoke(query)[0].metadata
+
+
+async def test_explanations_come_on_request(mini: M3Encoder, retriever: M3Retriever) -> None:
+    explaining = M3Retriever.from_store(
+        retriever.store, encoder=mini, include_explanation=True, include_scores=True, weights=(1.0, 0.5, 0.0)
+    )
+    query = "法国首都在哪里？"
+    (found, others), (same, _) = explaining.invoke(query, k=2), await explaining.ainvoke(query, k=2)
+    why, scores = found.metadata["_m3_explanation"], found.metadata["_m3_scores"]
+    assert why == same.metadata["_m3_explanation"]
+    assert why["passage"] == found.page_content
+    assert why["score"] == pytest.approx(scores["score"], abs=5e-3)
+    assert why["shares"] == pytest.approx(scores["shares"], abs=5e-3)
+    assert sum(scores["shares"].values()) == pytest.approx(scores["score"], abs=1e-9)
+    assert {match["token"] for match in why["matches"]} >= {"法国", "首都"}
+    assert "_m3_explanation" not in retriever.invoke(query)[0].metadata
+    json.dumps(why)
+    again = M3Retriever.from_documents([found, others], encoder=mini)  # of it nothing is stored
+    assert all("_m3_explanation" not in document.metadata for document in again.invoke(query))
 
 
 def test_embeddings_lend_their_encoder() -> None:

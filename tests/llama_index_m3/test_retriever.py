@@ -36,6 +36,20 @@ def test_it_finds_what_is_meant(retriever: M3Retriever) -> None:
     assert best.node.relationships[NodeRelationship.SOURCE].node_id == "doc 0"
 
 
+async def test_explanations_come_on_request(mini: M3Encoder, retriever: M3Retriever) -> None:
+    explaining = M3Retriever.from_store(retriever.store, encoder=mini, include_explanation=True)
+    query = "法国首都在哪里？"
+    best, same = explaining.retrieve(query)[0], (await explaining.aretrieve(query))[0]
+    why = best.node.metadata["_m3_explanation"]
+    assert why == same.node.metadata["_m3_explanation"]
+    assert why["passage"] == best.node.get_content(MetadataMode.EMBED)  # which was encoded
+    assert why["score"] == pytest.approx(best.score, abs=5e-3)
+    assert sum(why["shares"].values()) == pytest.approx(why["score"])
+    assert "_m3_explanation" not in best.node.get_content(MetadataMode.LLM)
+    again = M3Retriever.from_documents([best.node], encoder=mini)  # of it nothing is stored
+    assert again.retrieve(query)[0].node.metadata == {"n": 0, "tags": ["a", "0"]}
+
+
 async def test_async_finds_the_same(retriever: M3Retriever) -> None:
     assert await retriever.aretrieve("yellow fruit") == retriever.retrieve("yellow fruit")
 

@@ -43,6 +43,34 @@ def test_search_shows_rank_scores_and_text(debate: Path) -> None:
     assert "2021年专任物理教师只有9人" in out
 
 
+def test_search_explains_what_it_found(debate: Path, tmp_path: Path) -> None:
+    questions = ["机器人会抢走老师的工作吗？", "Who pays for congestion?"]
+    out = m3("search", debate, *questions, "-k", "2", "--explain", "--html", tmp_path / "why.html", *MINI)
+    shares = re.findall(r"^\s+(dense|sparse|multi-vector) .* ([\d.]+) +█* *$", out, re.M)
+    fused = [float(found) for found in re.findall(r"^\d\. ([\d.]+)", out, re.M)]
+    assert [mode for mode, _ in shares] == ["dense", "sparse", "multi-vector"] * 4
+    for i, score in enumerate(fused):
+        assert sum(float(share) for _, share in shares[3 * i : 3 * i + 3]) == pytest.approx(score, abs=2e-3)
+    assert "shared tokens: 老师 " in out
+    assert "老师→老师" in out
+    page = (tmp_path / "why.html").read_text("utf-8")
+    assert page.count("<!doctype html>") == 1
+    assert [query for query in questions if f"<h1>{query}</h1>" in page] == questions
+    assert page.count('<div class="passage">') == 4
+
+
+def test_explanations_of_a_collection_are_of_the_modes_it_has(folder: Path, tmp_path: Path) -> None:
+    store = ["--store", f"qdrant:{tmp_path / 'index'}"]
+    m3("index", folder, *store, "--modes", "dense,sparse", *MINI)
+    out = m3("search", "教师", *store, "-k", "1", "--explain")
+    (fused,) = re.findall(r"^1\. ([\d.]+)", out, re.M)
+    shares = dict(re.findall(r"^\s+(dense|sparse|multi-vector) .* ([\d.]+) +█* *$", out, re.M))
+    assert float(shares["multi-vector"]) == 0
+    assert sum(map(float, shares.values())) == pytest.approx(float(fused), abs=2e-3)
+    with pytest.raises(InvalidInput, match="its folder must exist"):
+        m3("search", "教师", *store, "--html", tmp_path / "none" / "why.html")
+
+
 @pytest.fixture
 def folder(debate: Path, tmp_path: Path) -> Path:
     """Every twelfth passage of the debate corpus."""

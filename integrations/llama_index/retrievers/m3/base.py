@@ -17,8 +17,9 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index.vector_stores.m3.filters import filter_of
 from llama_index.vector_stores.m3.nodes import record_of, scored_node_of
 from m3core import Fusion, M3Encoder, M3Output, Mode
-from m3stores import HybridStore, QdrantStore, TextIndex
-from m3stores.adapting import EncoderLike, as_encoder, closed_on_error
+from m3stores import Hit, HybridStore, QdrantStore, TextIndex
+from m3stores.adapting import EXPLANATION, EncoderLike, as_encoder, closed_on_error
+from m3stores.explaining import explained
 
 
 class M3Retriever(BaseRetriever):
@@ -51,6 +52,7 @@ class M3Retriever(BaseRetriever):
         rerank: bool | None = None,
         modes: Sequence[Mode] | None = None,
         filters: MetadataFilters | dict[str, Any] | None = None,
+        include_explanation: bool = False,
         **base: Any,
     ) -> None:
         """A retriever over an open collection.
@@ -64,6 +66,9 @@ class M3Retriever(BaseRetriever):
             rerank: whether multi-vectors score the candidates; `None` means where the collection has them.
             modes: which modes propose candidates; `None` means dense and sparse, as far as the collection has them.
             filters: LlamaIndex's, a dict as `m3stores.filters` describes it, or the store's own.
+            include_explanation: whether nodes carry `metadata["_m3_explanation"]`: `Explanation.as_dict()`, with scores
+                and shares, matches, alignments and highlights. Neither models nor embeddings get to see it. Encodes the
+                nodes that were found once more.
             base: of LlamaIndex's `BaseRetriever`: `callback_manager`, `object_map`, `objects`, `verbose`.
 
         Raises:
@@ -72,6 +77,7 @@ class M3Retriever(BaseRetriever):
         """
         super().__init__(**base)
         self._index = TextIndex(encoder, store)
+        self._include_explanation = include_explanation
         self._options: dict[str, Any] = {
             "k": similarity_top_k,
             "candidates": candidates,
@@ -147,12 +153,23 @@ class M3Retriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = self._encoded(query_bundle)
         (hits,) = self.store.search(encoded, **options)
-        return [scored_node_of(hit) for hit in hits]
+        return self._nodes(query_bundle.query_str, hits)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = await asyncio.to_thread(self._encoded, query_bundle)
         (hits,) = await self.store.asearch(encoded, **options)
-        return [scored_node_of(hit) for hit in hits]
+        return await asyncio.to_thread(self._nodes, query_bundle.query_str, hits)
+
+    def _nodes(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
+        nodes = [scored_node_of(hit) for hit in hits]
+        if self._include_explanation:
+            texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
+            reasons = explained(query, hits, self._index.encoder, fusion=self._options["fusion"], texts=texts)
+            for found, why in zip(nodes, reasons, strict=True):
+                found.node.metadata[EXPLANATION] = why.as_dict()
+                found.node.excluded_llm_metadata_keys.append(EXPLANATION)
+                found.node.excluded_embed_metadata_keys.append(EXPLANATION)
+        return nodes
 
     def _encoded(self, query_bundle: QueryBundle) -> tuple[M3Output, dict[str, Any]]:
         """The query's representations; dense by what LlamaIndex embeds, where that is not its text, as with HyDE."""
