@@ -1,0 +1,85 @@
+"""Passages, explanations and outlines as HTML. What a user or a model wrote is escaped, so that it shows as text."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from assistant import Point
+from langchain_core.documents import Document
+
+_MOST = 8  # pairs of tokens
+
+_COLOURS = {"dense": "#0072b2", "sparse": "#d55e00", "multivector": "#009e73"}
+
+
+def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
+    """A passage: what contributes highlighted, and what each mode adds to its score."""
+    metadata = document.metadata
+    scores, shares = metadata["_m3_scores"], metadata["_m3_scores"]["shares"]
+    most = max(map(abs, shares.values())) or 1.0
+    bars = "".join(
+        f'<span>{words[mode]}</span><span>{scores["scores"][mode]:.3f}</span><span class="bar" '
+        f'style="--colour:{_COLOURS[mode]};width:{max(0.0, share) / most:.0%}"></span>'
+        for mode, share in shares.items()
+    )
+    kind = words.get(metadata["kind"], "")
+    return (
+        f'<article class="m3"><header><strong>{rank}. {scores["score"]:.3f}</strong> <code>{escape(str(document.id))}'
+        f"</code> {escape(metadata['motion'])} {kind}</header>"
+        f'<p class="text">{_marked(document.page_content, metadata["_m3_explanation"]["highlights"])}</p>'
+        f'<div class="bars">{bars}</div></article>'
+    )
+
+
+def reasons(document: Document, words: Mapping[str, str]) -> str:
+    """Which tokens a passage was found by."""
+    why = document.metadata["_m3_explanation"]
+    matches = [
+        f"{escape(match['token'])} {match['query_weight']:.2f} × {match['passage_weight']:.2f} = {match['score']:.3f}"
+        for match in why["matches"][:_MOST]
+    ]
+    pairs = sorted(why["alignments"], key=lambda pair: -float(pair["similarity"]))
+    aligned = [
+        f"{escape(pair['query'].strip())} → {escape(pair['passage'].strip())} {pair['similarity']:.2f}"
+        for pair in pairs
+        if pair["query"].strip() and pair["passage"].strip()
+    ]
+    lists = {words["matches"]: matches, words["aligned"]: aligned[:_MOST]}
+    shown = [f"<p>{title}</p><ul>{_items(items)}</ul>" for title, items in lists.items() if items]
+    return f'<div class="m3">{"".join(shown)}</div>'
+
+
+def outline(points: Mapping[str, Sequence[Point]], words: Mapping[str, str]) -> str:
+    """A quoted outline, with the id of each quotation."""
+    sides = (f"<h3>{words[side]}</h3><ol>{_points(of, words)}</ol>" for side, of in points.items())
+    return f'<div class="m3">{"".join(sides)}</div>'
+
+
+def plain(text: str) -> str:
+    """What somebody wrote, as it is."""
+    return f'<div class="m3"><p class="text">{escape(text)}</p></div>'
+
+
+def _points(points: Sequence[Point], words: Mapping[str, str]) -> str:
+    return _items(
+        f"{escape(point.sentence)} <code>[{escape(point.passage)}]</code>"
+        + (
+            f"<br>{words['answered']}：{escape(point.answer)} <code>[{escape(point.answered_by)}]</code>"
+            if point.answer
+            else ""
+        )
+        for point in points
+    )
+
+
+def _items(items: Any) -> str:
+    return "".join(f"<li>{item}</li>" for item in items)
+
+
+def _marked(text: str, highlights: Sequence[Mapping[str, Any]]) -> str:
+    parts, at = [], 0
+    for one in highlights:
+        shown = escape(text[one["start"] : one["end"]])
+        parts += [escape(text[at : one["start"]]), f'<mark style="--strength:{one["strength"]:.2f}">{shown}</mark>']
+        at = one["end"]
+    return "".join([*parts, escape(text[at:])])
