@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --upgrade 'pip>=25.1'
-"$venv/bin/pip" install --quiet --constraint constraints.txt --editable '.[eval,mteb,parquet,qdrant,chroma,langchain,llama-index,openvino,modelscope,train,ray]' --group dev
+"$venv/bin/pip" install --quiet --constraint constraints.txt --editable '.[eval,mteb,parquet,qdrant,chroma,langchain,llama-index,openvino,modelscope,train,ray,demo]' --group dev
 "$venv/bin/ruff" check --quiet .
 "$venv/bin/ruff" format --quiet --check .
 "$venv/bin/mypy"
