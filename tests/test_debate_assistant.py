@@ -1,5 +1,6 @@
 """The debate assistant: what it finds, quotes and cites, without a browser. `tests/browser` has the page."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -27,8 +28,11 @@ def assistant() -> debating.Assistant:
     return debating.Assistant()
 
 
-def found(assistant: debating.Assistant, question: str, way: debating.Way, owner: str = "me") -> list[Document]:
-    return assistant.search(question, "con", None, owner, way)
+ME = debating.Way("me")
+
+
+def found(assistant: debating.Assistant, question: str, way: debating.Way = ME) -> list[Document]:
+    return assistant.search(question, "con", way)
 
 
 def test_sides_motions_and_modes(assistant: debating.Assistant) -> None:
@@ -36,7 +40,7 @@ def test_sides_motions_and_modes(assistant: debating.Assistant) -> None:
     question = "小孩心里憋着事不肯讲，谁更容易看出苗头？"
     orders = {}
     for mode in ("hybrid", "dense", "sparse", "multivector"):
-        documents = found(assistant, question, debating.Way(mode))
+        documents = found(assistant, question, replace(ME, mode=mode))
         assert {document.metadata["side"] for document in documents} == {"con"}
         orders[mode] = [document.id for document in documents]
         for document in documents:
@@ -44,24 +48,25 @@ def test_sides_motions_and_modes(assistant: debating.Assistant) -> None:
             assert sum(scores["shares"].values()) == pytest.approx(scores["score"])
     assert orders["hybrid"][0] == orders["dense"][0] == "ai-teacher-con-a1"
     assert orders["sparse"] != orders["dense"]
-    chosen = assistant.search("教师", "pro", assistant.motions[3], "me", debating.Way())
+    chosen = assistant.search("教师", "pro", replace(ME, motion=assistant.motions[3]))
     assert {document.metadata["motion"] for document in chosen} == {assistant.motions[3]}
-    assert found(assistant, question, debating.Way(fusion="RRF"))[0].metadata["_m3_scores"]["score"] < 0.1
+    assert found(assistant, question, replace(ME, fusion="RRF"))[0].metadata["_m3_scores"]["score"] < 0.1
 
 
 def test_what_one_adds_only_they_find(assistant: debating.Assistant) -> None:
     question = "量子茶壶能不能沏茶？"
     assert assistant.add(["量子茶壶沏不出好茶。", "量子茶壶沏不出好茶。"], "con", assistant.motions[0], "me") == 1
-    best = found(assistant, question, debating.Way())[0]
+    best = found(assistant, question)[0]
     assert best.page_content == "量子茶壶沏不出好茶。"
     assert best.id.startswith("own-")
-    assert all("量子" not in d.page_content for d in found(assistant, question, debating.Way(), owner="other"))
+    assert all("量子" not in d.page_content for d in found(assistant, question, debating.Way("other")))
 
 
 def test_an_outline_quotes_what_was_found(assistant: debating.Assistant) -> None:
-    motion, way = "人工智能将会取代教师", debating.Way()
-    sides = {side: assistant.search(motion, side, motion, "me", way) for side in debating.SIDES}
-    points = assistant.outline(sides, motion, "me", way)
+    motion = "人工智能将会取代教师"
+    way = replace(ME, motion=motion)
+    sides = {side: assistant.search(motion, side, way) for side in debating.SIDES}
+    points = assistant.outline(sides, way)
     texts = {record.id: record.text for record in read_records(debating.CORPUS)}
     for side, of in points.items():
         assert [point.passage for point in of] == [document.id for document in sides[side][:3]]
@@ -73,7 +78,7 @@ def test_an_outline_quotes_what_was_found(assistant: debating.Assistant) -> None
 
 
 def test_a_chat_models_citations_are_checked(assistant: debating.Assistant) -> None:
-    documents = found(assistant, "教师", debating.Way())
+    documents = found(assistant, "教师")
     told = f"Teachers see more [{documents[0].id}]. Trust me [invented-7]."
     model = GenericFakeChatModel(messages=iter([told]))
     pieces = list(debating.written(model, "教师", documents))
@@ -85,7 +90,7 @@ def test_a_chat_models_citations_are_checked(assistant: debating.Assistant) -> N
 
 def test_a_hostile_passage_is_text_everywhere(assistant: debating.Assistant) -> None:
     assistant.add([HOSTILE], "con", assistant.motions[0], "bad")
-    (document,) = [d for d in found(assistant, HOSTILE, debating.Way(), owner="bad") if d.page_content == HOSTILE]
+    (document,) = [d for d in found(assistant, HOSTILE, debating.Way("bad")) if d.page_content == HOSTILE]
     points = {"con": [debating.Point(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]}
     for shown in (card(document, 1, WORDS), reasons(document, WORDS), outline(points, WORDS), plain(HOSTILE)):
         assert "<script" not in shown

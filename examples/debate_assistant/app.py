@@ -18,6 +18,8 @@ from assistant import FUSIONS, SIDES, Assistant, Way, unknown_citations, written
 from files import TYPES, passages_of, text_of
 from langchain_core.documents import Document
 
+from m3core import M3Error
+
 HERE = Path(__file__).parent
 WORDS = json.loads((HERE / "words.json").read_text("utf-8"))
 Words = Mapping[str, str]
@@ -51,39 +53,44 @@ def main() -> None:
     st.write(words["about"])
     with st.spinner(words["loading"]):
         assistant = shared()
-    motion = st.selectbox(words["motion"], [None, *assistant.motions], format_func=lambda one: one or words["any"])
-    question = st.text_input(words["question"])
+    motions = [None, *assistant.motions]
+    motion = st.selectbox(words["motion"], motions, format_func=lambda one: one or words["any"], key="motion")
+    question = st.text_input(words["question"], key="question")
     with st.sidebar:
-        sides, way, count = settings(assistant, words)
+        sides, way = settings(assistant, words, owner, motion)
     add(assistant, words, motion, owner)
     if not (query := question.strip() or motion or ""):
         st.info(words["hint"])
         return
-    found = {side: assistant.search(query, side, motion, owner, way, k=count) for side in sides}
-    if st.button(words["outline"]):
-        outline(assistant, words, query, found, motion, owner, way)
+    try:
+        found = {side: assistant.search(query, side, way) for side in sides}
+        if st.button(words["outline"]):
+            outline(assistant, words, query, found, way)
+    except M3Error as error:  # a server that does not answer, say
+        st.error(str(error))
+        return
     for column, (side, documents) in zip(st.columns(len(sides)), found.items(), strict=True):
         with column:
             st.subheader(words[side])
             results(documents, words)
 
 
-def settings(assistant: Assistant, words: Words) -> tuple[tuple[str, ...], Way, int]:
-    """The sides to show, how to search, and how many passages of each side."""
-    side = st.radio(words["sides"], ["both", *SIDES], format_func=words.__getitem__, horizontal=True)
-    mode = st.radio(words["mode"], ["hybrid", *assistant.encoder.modes], format_func=words.__getitem__)
+def settings(assistant: Assistant, words: Words, owner: str, motion: str | None) -> tuple[tuple[str, ...], Way]:
+    """The sides to show, and how to search. What has a key outlives a change of language."""
+    side = st.radio(words["sides"], ["both", *SIDES], format_func=words.get, horizontal=True, key="side")
+    mode = st.radio(words["mode"], ["hybrid", *assistant.encoder.modes], format_func=words.get, key="mode")
     fusion, weights, rerank = "weighted sum", assistant.encoder.score_weights, True
     if mode == "hybrid":
-        rerank = st.toggle(words["rerank"], value=True)
-        fusion = st.selectbox(words["fusion"], list(FUSIONS), format_func=lambda one: words.get(one, one))
+        rerank = st.toggle(words["rerank"], value=True, key="rerank")
+        fusion = st.selectbox(words["fusion"], list(FUSIONS), format_func=lambda one: words.get(one, one), key="fusion")
         if fusion == "weighted sum":
             dense, sparse, multivector = (
-                st.slider(f"{words['weights']}: {words[one]}", 0.0, 1.0, weight, 0.05)
+                st.slider(f"{words['weights']}: {words[one]}", 0.0, 1.0, weight, 0.05, key=one)
                 for one, weight in zip(("dense", "sparse", "multivector"), weights, strict=True)
             )
             weights = (dense, sparse, multivector)
-    count = st.slider(words["count"], 1, 10, 5)
-    return SIDES if side == "both" else (side,), Way(mode, fusion, weights, rerank), count
+    count = st.slider(words["count"], 1, 10, 5, key="count")
+    return SIDES if side == "both" else (side,), Way(owner, motion, count, mode, fusion, weights, rerank)
 
 
 def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> None:
@@ -91,7 +98,7 @@ def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> N
     with st.expander(words["add"]), st.form("add", clear_on_submit=True):
         pasted = st.text_area(words["paste"])
         uploads = st.file_uploader(words["files"], TYPES, accept_multiple_files=True)
-        side = st.radio(words["sides"], SIDES, format_func=words.__getitem__, horizontal=True, key="own side")
+        side = st.radio(words["sides"], SIDES, format_func=words.get, horizontal=True, key="own side")
         motions = assistant.motions
         about = st.selectbox(words["own"], motions, index=motions.index(motion) if motion else 0)
         if not st.form_submit_button(words["submit"]):
@@ -109,17 +116,15 @@ def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> N
         st.warning(words["empty"])
 
 
-def outline(
-    assistant: Assistant, words: Words, query: str, found: Found, motion: str | None, owner: str, way: Way
-) -> None:
+def outline(assistant: Assistant, words: Words, query: str, found: Found, way: Way) -> None:
     """An outline: of a chat model's, its citations checked, or of quotations."""
     with st.container(border=True):
         model = chat_model()
         if model is None:
-            st.caption(words["quoted"])
-            st.html(cards.outline(assistant.outline(found, motion, owner, way), words))
+            st.write(words["quoted"])
+            st.html(cards.outline(assistant.outline(found, way), words))
             return
-        st.caption(words["written"])
+        st.write(words["written"])
         documents = [document for of in found.values() for document in of]
         text, place = "", st.empty()
         for piece in written(model, query, documents):
@@ -129,7 +134,7 @@ def outline(
         if unknown:
             st.error(f"{words['unknown']} {', '.join(unknown)}")
         else:
-            st.caption(words["checked"] if cited else words["uncited"])
+            st.write(words["checked"] if cited else words["uncited"])
 
 
 def results(documents: list[Document], words: Words) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,11 @@ _PROMPT = ChatPromptTemplate.from_messages(
 
 @dataclass(frozen=True)
 class Way:
-    """How to search. `mode` is hybrid or one of m3core's; the rest is for hybrid alone."""
+    """For whom and how to search. `mode` is hybrid or one of m3core's; what follows it is for hybrid alone."""
 
+    owner: str
+    motion: str | None = None
+    count: int = 5
     mode: str = "hybrid"
     fusion: str = "weighted sum"
     weights: tuple[float, float, float] = (1.0, 0.3, 1.0)
@@ -82,12 +85,12 @@ class Assistant:
             store, encoder=self.encoder, include_scores=True, include_explanation=True
         )
 
-    def search(
-        self, question: str, side: str, motion: str | None, owner: str, way: Way, *, k: int = 5
-    ) -> list[Document]:
+    def search(self, question: str, side: str, way: Way) -> list[Document]:
         """Passages of a side, of everybody's and the owner's own, with scores and explanation in their metadata."""
-        chosen = {"side": side, "owner": {"$in": [_EVERYBODY, owner]}} | ({"motion": motion} if motion else {})
-        return self._retriever.invoke(question, k=k, filter=chosen, **way.options())
+        chosen = {"side": side, "owner": {"$in": [_EVERYBODY, way.owner]}}
+        if way.motion:
+            chosen["motion"] = way.motion
+        return self._retriever.invoke(question, k=way.count, filter=chosen, **way.options())
 
     def add(self, texts: Iterable[str], side: str, motion: str, owner: str) -> int:
         """Indexes passages that only their owner sees, at once. Returns how many there were."""
@@ -96,22 +99,17 @@ class Assistant:
         self._store.add_documents([Document(text, id=f"own-{key}", metadata=about) for key, text in unique.items()])
         return len(unique)
 
-    def outline(
-        self, found: dict[str, list[Document]], motion: str | None, owner: str, way: Way
-    ) -> dict[str, list[Point]]:
+    def outline(self, found: dict[str, list[Document]], way: Way) -> dict[str, list[Point]]:
         """For each side the sentences that its best passages were found for, each with an answer from the other.
 
         Nothing is written here: all of it is quoted.
         """
-        return {
-            side: [self._point(document, side, motion, owner, way) for document in found[side][:_POINTS]]
-            for side in found
-        }
+        return {side: [self._point(one, side, way) for one in of[:_POINTS]] for side, of in found.items()}
 
-    def _point(self, document: Document, side: str, motion: str | None, owner: str, way: Way) -> Point:
+    def _point(self, document: Document, side: str, way: Way) -> Point:
         sentence = best_sentence(document)
         (other,) = (one for one in SIDES if one != side)
-        answers = self.search(sentence, other, motion or document.metadata["motion"], owner, way, k=1)
+        answers = self.search(sentence, other, replace(way, motion=document.metadata["motion"], count=1))
         if not answers:
             return Point(sentence, str(document.id))
         return Point(sentence, str(document.id), best_sentence(answers[0]), str(answers[0].id))
