@@ -33,12 +33,39 @@ def test_the_python_in_the_readme_runs_as_printed(block: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "README.zh-CN.md", "examples/data/debate/README.md", "m3core/mini/README.md"]
+    "name",
+    [
+        "README.md",
+        "README.zh-CN.md",
+        "examples/README.md",
+        "examples/data/debate/README.md",
+        "examples/debate_assistant/README.md",
+        "m3core/mini/README.md",
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_both_languages_say_the_same() -> None:
+    """The same headings, tables and code, but for comments."""
+    english, chinese = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
+    pages = [outline_of(page) for page in (english, chinese)]
+    assert pages[1] == pages[0]
+
+
+def outline_of(page: str) -> list[str]:
+    """Levels of headings, code without comments, and how many rows and columns tables have; in their order."""
+    found: list[str] = []
+    for part in re.split(r"(^```.*?^```$)", page, flags=re.S | re.M):
+        if part.startswith("```"):
+            found += [re.sub(r"\s*#.*", "", line).rstrip() for line in part.splitlines()]
+        else:
+            lines = re.findall(r"^(?:#+ |\|.*\|$|!\[|\[!\[)", part, re.M)
+            found += [f"table row of {line.count('|')}" if line[0] == "|" else line for line in lines]
+    return found
 
 
 DOCUMENTED = [

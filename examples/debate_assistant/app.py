@@ -23,7 +23,6 @@ from m3core import M3Error
 HERE = Path(__file__).parent
 WORDS = json.loads((HERE / "words.json").read_text("utf-8"))
 Words = Mapping[str, str]
-Found = dict[str, list[Document]]
 
 
 @st.cache_resource(show_spinner=False)
@@ -53,8 +52,7 @@ def main() -> None:
     st.write(words["about"])
     with st.spinner(words["loading"]):
         assistant = shared()
-    motions = [None, *assistant.motions]
-    motion = st.selectbox(words["motion"], motions, format_func=lambda one: one or words["any"], key="motion")
+    motion = st.selectbox(words["motion"], assistant.motions, None, placeholder=words["any"], key="motion")
     question = st.text_input(words["question"], key="question")
     with st.sidebar:
         sides, way = settings(assistant, words, owner, motion)
@@ -99,8 +97,7 @@ def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> N
         pasted = st.text_area(words["paste"])
         uploads = st.file_uploader(words["files"], TYPES, accept_multiple_files=True)
         side = st.radio(words["sides"], SIDES, format_func=words.get, horizontal=True, key="own side")
-        motions = assistant.motions
-        about = st.selectbox(words["own"], motions, index=motions.index(motion) if motion else 0)
+        about = st.selectbox(words["own"], assistant.motions, index=assistant.motions.index(motion) if motion else 0)
         if not st.form_submit_button(words["submit"]):
             return
     texts = [part for part in pasted.split("\n\n") if part.strip()]
@@ -116,7 +113,7 @@ def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> N
         st.warning(words["empty"])
 
 
-def outline(assistant: Assistant, words: Words, query: str, found: Found, way: Way) -> None:
+def outline(assistant: Assistant, words: Words, query: str, found: dict[str, list[Document]], way: Way) -> None:
     """An outline: of a chat model's, its citations checked, or of quotations."""
     with st.container(border=True):
         model = chat_model()

@@ -9,8 +9,6 @@ from langchain_core.documents import Document
 
 _MOST = 8  # pairs of tokens
 
-_COLOURS = {"dense": "#0072b2", "sparse": "#d55e00", "multivector": "#009e73"}
-
 
 def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
     """A passage: what contributes highlighted, and what each mode adds to its score."""
@@ -18,14 +16,13 @@ def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
     scores, shares = metadata["_m3_scores"], metadata["_m3_scores"]["shares"]
     most = max(map(abs, shares.values())) or 1.0
     bars = "".join(
-        f'<span>{words[mode]}</span><span>{scores["scores"][mode]:.3f}</span><span class="bar" '
-        f'style="--colour:{_COLOURS[mode]};width:{max(0.0, share) / most:.0%}"></span>'
+        f"<span>{words[mode]}</span><span>{scores['scores'][mode]:.3f}</span>"
+        f'<span class="bar {mode}" style="width:{max(0.0, share) / most:.0%}"></span>'
         for mode, share in shares.items()
     )
-    kind = words.get(metadata["kind"], "")
     return (
         f'<article class="m3"><header><strong>{rank}. {scores["score"]:.3f}</strong> <code>{escape(str(document.id))}'
-        f"</code> {escape(metadata['motion'])} {kind}</header>"
+        f"</code> {escape(metadata['motion'])} {words.get(metadata['kind'], '')}</header>"
         f'<p class="text">{_marked(document.page_content, metadata["_m3_explanation"]["highlights"])}</p>'
         f'<div class="bars">{bars}</div></article>'
     )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tiny import save_m3
 
 from langchain_m3 import M3Embeddings, M3Retriever
-from m3core import RRF, CollectionLocked, CollectionMismatch, InvalidInput, M3Encoder, WeightedSum
+from m3core import RRF, CollectionLocked, CollectionMismatch, InvalidInput, M3Encoder, WeightedSum, VectorCache
 from m3stores import QdrantStore
 
 TEXTS = ["巴黎是法国的首都。", "Tokyo is the capital of Japan.", "Bananas are yellow.", "东京塔很高。"]
@@ -37,7 +37,7 @@ def test_it_finds_what_is_meant(retriever: M3Retriever) -> None:
 @pytest.fixture(scope="module")
 def full(debate_texts: list[str]) -> tuple[M3Encoder, M3Retriever]:
     """In float32, where a text's vectors do not depend on its neighbours."""
-    encoder = M3Encoder("m3-mini", dtype="float32")
+    encoder = M3Encoder("m3-mini", dtype="float32", cache=VectorCache())  # the corpus is asked for twice
     return encoder, M3Retriever.from_texts(debate_texts, encoder=encoder, include_scores=True)
 
 
