@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tiny import save_m3
 
 from langchain_m3 import M3Embeddings, M3Retriever
-from m3core import RRF, CollectionLocked, CollectionMismatch, InvalidInput, M3Encoder, WeightedSum, VectorCache
+from m3core import RRF, CollectionLocked, CollectionMismatch, InvalidInput, M3Encoder, VectorCache, WeightedSum
 from m3stores import QdrantStore
 
 TEXTS = ["巴黎是法国的首都。", "Tokyo is the capital of Japan.", "Bananas are yellow.", "东京塔很高。"]
