@@ -34,7 +34,7 @@ def check_hits(
     mmr: float | None = None,
     **_: object,
 ) -> None:
-    """Which hits they are, their contents, scores and ranks, and their order."""
+    """Which hits they are, their contents, scores, ranks and shares, and their order."""
     allowed = {i: n for n, i in enumerate(pool.ids) if score_threshold is None or pool.fused[n] >= score_threshold}
     assert len(hits) == min(k, len(allowed))
     assert len({hit.id for hit in hits}) == len(hits)
@@ -45,7 +45,8 @@ def check_hits(
         n, record = allowed[hit.id], reference.records[hit.id]
         assert exact(Record(hit.id, hit.text, hit.metadata)) == exact(record)
         assert hit.score == pytest.approx(pool.fused[n], abs=_EXACT), hit.id
-        assert list(hit.scores) == list(hit.ranks) == list(pool.scores)
+        assert list(hit.scores) == list(hit.ranks) == list(hit.shares) == list(pool.scores)
+        assert sum(hit.shares.values()) == pytest.approx(hit.score, abs=1e-9)
         for mode, scores in pool.scores.items():
             assert hit.scores[mode] == pytest.approx(scores[n], abs=_EXACT), (hit.id, mode)
             assert best[mode][n] <= hit.ranks[mode] <= worst[mode][n], (hit.id, mode)
