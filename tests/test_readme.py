@@ -33,7 +33,8 @@ def test_the_python_in_the_readme_runs_as_printed(block: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "README.zh-CN.md", "examples/data/debate/README.md", "m3core/mini/README.md"]
+    "name",
+    ["README.md", "README.zh-CN.md", "examples/README.md", "examples/data/debate/README.md", "m3core/mini/README.md"],
 )
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
