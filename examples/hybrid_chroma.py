@@ -9,13 +9,14 @@ python examples/hybrid_chroma.py "谁来监督算法？" --side con --path ./chr
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from m3core import M3Encoder
 from m3core.records import read_records
 from m3stores import RRF, ChromaStore
 
 CORPUS = Path(__file__).parent / "data" / "debate" / "corpus.jsonl"
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "dense": {"modes": ["dense"]},
     "sparse": {"modes": ["sparse"]},
     "weighted": {},

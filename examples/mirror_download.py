@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -63,13 +63,6 @@ def local_mirror() -> Iterator[str]:
         server.shutdown()
 
 
-def download(endpoint: str, model: str, cache: str) -> None:
-    """Loads a model from this endpoint, after asking a dead one."""
-    os.environ["M3_ENDPOINTS"] = f"{DEAD}, {endpoint}"  # in this order, and the public ones after them
-    encoder = M3Encoder(model, cache_folder=cache)  # or M3Encoder(model, endpoint=…) where there is only one to name
-    print(f"loaded {encoder!r}")
-
-
 def main() -> None:
     """Downloads a model, and loads it a second time from the cache alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,11 +76,10 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         os.environ["HF_ASSETS_CACHE"] = temporary  # else it is remembered for ten minutes who did not answer
         cache = options.cache or temporary
-        if options.endpoint:
-            download(options.endpoint, options.model, cache)
-        else:
-            with local_mirror() as endpoint:
-                download(endpoint, options.model, cache)
+        with nullcontext(options.endpoint) if options.endpoint else local_mirror() as endpoint:
+            os.environ["M3_ENDPOINTS"] = f"{DEAD}, {endpoint}"  # in this order, and the public ones after them
+            encoder = M3Encoder(options.model, cache_folder=cache)  # endpoint=… does for a single one
+            print(f"loaded {encoder!r}")
         encoder = M3Encoder(options.model, cache_folder=cache, local_files_only=True)  # or HF_HUB_OFFLINE=1
         print(f"loaded from the cache, no endpoint asked: commit {encoder.fingerprint.revision}")
 
