@@ -2,7 +2,6 @@
 
 import base64
 import http.client
-import importlib.util
 import json
 import re
 import shutil
@@ -13,29 +12,14 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from example_scripts import EXAMPLES, load, run
 
 from m3core import M3Encoder
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 JSON = {"Content-Type": "application/json"}
-
-
-def run(script: Path, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_quickstart_indexes_once_and_answers_its_three_questions(tmp_path: Path) -> None:
