@@ -327,17 +327,22 @@ class M3Encoder:
         """`encode_queries` on a thread of the encoder's own. See `aencode_documents`."""
         return await self._calls.aencode(self._instructed(texts), self._calls.checked(modes, max_length, queries=True))
 
-    def tokenize(self, text: str) -> list[Token]:
+    def tokenize(self, text: str, *, quiet: bool = False) -> list[Token]:
         """The tokens of a text, in order, with the characters that each stands for. No forward pass.
 
         Tokens that read the same stay apart. Spans may share a character where normalization makes several tokens of
         one.
 
+        Args:
+            text: any.
+            quiet: do not warn of a text that is cut or that the model cannot read, because it was said before.
+
         Raises:
             InvalidInput: not a str, or not valid Unicode.
         """
         tokens, tokenized = self._model.tokenizer.tokens(check_text(text, "text"), self.max_length)
-        tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
+        if not quiet:
+            tokenized.counts.warn(self.max_length, self._checkpoint.languages, stacklevel=3)
         return tokens
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:

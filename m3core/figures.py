@@ -75,7 +75,10 @@ def drawn(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             figure.savefig(path, bbox_inches="tight")  # also what stands beside the axes
-    missing = [str(warning.message) for warning in caught if "missing from font" in str(warning.message)]
+    missing = [warning for warning in caught if "missing from font" in str(warning.message)]
+    for other in caught:
+        if other not in missing:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     if missing:
         warnings.warn(
             f"{len(missing)} characters are drawn as boxes, for no installed font has them: install {_CHINESE[0]} "

@@ -135,6 +135,6 @@ def _spread(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def checked_weights(weights: Sequence[float]) -> Sequence[float]:
     """The weights, if there is one for each of the modes."""
-    if len(weights) != len(MODES):
-        raise InvalidInput(f"weights are three, for {', '.join(MODES)}, not {weights!r}")
+    if len(weights) != len(MODES) or not np.isfinite(weights).all():
+        raise InvalidInput(f"weights are three numbers, for {', '.join(MODES)}, not {weights!r}")
     return weights

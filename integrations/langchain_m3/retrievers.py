@@ -79,7 +79,8 @@ class M3Retriever(BaseRetriever):
     sparse score; where sparse vectors were searched."""
     include_explanation: bool = False
     """Whether documents carry `metadata["_m3_explanation"]`: `Explanation.as_dict()`, with scores and shares, matches,
-    alignments and highlights. Encodes the documents that were found once more."""
+    alignments and highlights, by the weighted sum also where RRF or DBSF orders documents. Encodes what was found once
+    more."""
 
     _checked: TextIndex | None = PrivateAttr(default=None)
 
@@ -181,7 +182,7 @@ class M3Retriever(BaseRetriever):
         encoded, (hits,) = self._index.find([query], **options)
         sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
         documents = [self._document(hit, query, encoded, sparse) for hit in hits]
-        return self._explained(documents, query, hits, options)
+        return self._explained(documents, query, encoded, hits, options)
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
@@ -191,16 +192,16 @@ class M3Retriever(BaseRetriever):
         encoded, (hits,) = await index.afind([query], **options)
         sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
         documents = [self._document(hit, query, encoded, sparse) for hit in hits]
-        return await asyncio.to_thread(self._explained, documents, query, hits, options)
+        return await asyncio.to_thread(self._explained, documents, query, encoded, hits, options)
 
     def _names_tokens(self, query: M3Output) -> bool:
         return self.include_tokens and query.sparse is not None
 
     def _explained(
-        self, documents: list[Document], query: str, hits: Sequence[Hit], options: Mapping[str, Any]
+        self, documents: list[Document], query: str, encoded: M3Output, hits: Sequence[Hit], options: Mapping[str, Any]
     ) -> list[Document]:
         if self.include_explanation:
-            reasons = explained(query, hits, self.encoder, fusion=options["fusion"])
+            reasons = explained(query, hits, self.encoder, fusion=options["fusion"], encoded=encoded)
             for document, why in zip(documents, reasons, strict=True):
                 document.metadata[EXPLANATION] = why.as_dict()
         return documents

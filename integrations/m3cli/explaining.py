@@ -2,32 +2,38 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import category
 
 from rich.console import Console
 from rich.text import Text
 
 from m3cli.options import LABELS, plain_table
-from m3core import Explanation, M3Encoder
+from m3core import Explanation
 from m3core.explaining.html import Found, page
 from m3stores import Hit
-from m3stores.explaining import explained
 
 _BAR = 24  # characters
 _MOST = 8  # pairs of tokens
 
 
-def write_page(path: Path, queries: Sequence[str], hits: Sequence[Sequence[Hit]], encoder: M3Encoder) -> None:
+def write_page(
+    path: Path, queries: Sequence[str], hits: Sequence[Sequence[Hit]], reasons: Sequence[Sequence[Explanation]]
+) -> None:
     """Writes the explanations of all hits of all queries into one file."""
     about = [
-        Found(query, explained(query, found, encoder), [hit.id for hit in found])
-        for query, found in zip(queries, hits, strict=True)
+        Found(query, why, [hit.id for hit in found]) for query, found, why in zip(queries, hits, reasons, strict=True)
     ]
     path.write_text(page(*about), "utf-8")
 
 
+def visible(text: str) -> str:
+    """A text of the same length in which nothing commands the terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
 def show(console: Console, explanation: Explanation) -> None:
     """Prints one: the passage with what contributes, what each mode adds, and the tokens."""
-    shown = Text(explanation.passage)
+    shown = Text(visible(explanation.passage))
     for part in explanation.highlights():
         shown.stylize("bold black on yellow" if part.strength > 0.5 else "bold yellow underline", part.start, part.end)
     console.print(Text("\n").join(Text("   ") + line for line in shown.split("\n", allow_blank=True)), soft_wrap=True)
@@ -44,7 +50,7 @@ def show(console: Console, explanation: Explanation) -> None:
             f"{match.token} {match.query_weight:.2f}·{match.passage_weight:.2f}"
             for match in explanation.matches[:_MOST]
         )
-        console.print(f"   shared tokens: {told}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"   shared tokens: {visible(told)}", markup=False, highlight=False, soft_wrap=True)
     pairs = sorted(explanation.alignments, key=lambda aligned: -aligned.similarity)
     shown_pairs = [
         f"{query}→{passage} {aligned.similarity:.2f}"
@@ -54,4 +60,4 @@ def show(console: Console, explanation: Explanation) -> None:
     ]
     if shown_pairs:
         told = "  ".join(shown_pairs[:_MOST])
-        console.print(f"   aligned: {told}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"   aligned: {visible(told)}", markup=False, highlight=False, soft_wrap=True)

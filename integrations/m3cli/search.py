@@ -1,6 +1,5 @@
 """`m3 search`: hybrid search over a folder, in memory, or over a collection."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from m3cli.explaining import show, write_page
+from m3cli.explaining import show, visible, write_page
 from m3cli.options import (
     DEFAULT_COLLECTION,
     DEFAULT_MODEL,
@@ -23,7 +22,7 @@ from m3cli.options import (
     load,
     open_store,
 )
-from m3core import InvalidInput, M3Encoder, M3Output, M3Warning
+from m3core import Explanation, InvalidInput, M3Encoder, M3Output
 from m3core.evaluation.beir import Passages, load_corpus
 from m3core.fusion import WeightedSum, ranks, shares, total
 from m3core.scoring import mode_scores
@@ -67,9 +66,7 @@ def search(
             encoder = made_by(fingerprint, model=model, device=device, dtype=dtype, endpoint=endpoint)
             encoded = encoder.encode_queries(words)
             hits = opened.search(encoded, k=k, rerank="multivector" in opened.modes)
-            _print(encoder, opened.count(), words, encoded, hits, explain=explain)
-            if html is not None:
-                write_page(html, words, hits, encoder)
+            _tell(encoder, opened.count(), words, encoded, hits, explain=explain, html=html)
         return
     folder, *queries = words
     if not queries:
@@ -79,9 +76,7 @@ def search(
     documents = encoder.encode_documents(corpus.texts, show_progress=Console(stderr=True).is_terminal)
     encoded = encoder.encode_queries(queries)
     found = [_ranked(corpus, query, documents, k) for query in encoded]
-    _print(encoder, len(corpus.ids), queries, encoded, found, explain=explain)
-    if html is not None:
-        write_page(html, queries, found, encoder)
+    _tell(encoder, len(corpus.ids), queries, encoded, found, explain=explain, html=html)
 
 
 def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> list[Hit]:
@@ -104,7 +99,7 @@ def _ranked(corpus: Passages, query: M3Output, documents: M3Output, k: int) -> l
     ]
 
 
-def _print(
+def _tell(
     encoder: M3Encoder,
     passages: int,
     queries: list[str],
@@ -112,19 +107,25 @@ def _print(
     hits: Sequence[list[Hit]],
     *,
     explain: bool,
+    html: Path | None,
 ) -> None:
+    reasons: list[list[Explanation]] = [[] for _ in queries]
+    if explain or html is not None:
+        asked = zip(queries, encoded, hits, strict=True)
+        reasons = [explained(text, found, encoder, encoded=query) for text, query, found in asked]
+    if html is not None:
+        write_page(html, queries, hits, reasons)
     console = Console()
     console.print(f"{passages} passages, {encoder.fingerprint.model}\n", style="dim", highlight=False)
-    for text, query, found in zip(queries, encoded, hits, strict=True):
+    for text, query, found, why in zip(queries, encoded, hits, reasons, strict=True):
         console.print(text, style="bold", markup=False, highlight=False)
-        reasons = explained(text, found, encoder) if explain else []
         for rank, hit in enumerate(found, start=1):
             parts = "  ".join(f"{LABELS[mode]} {score:.3f}" for mode, score in hit.scores.items())
             console.print(f"{rank}. [bold]{hit.score:.3f}[/]  [dim]{parts}[/]  ", end="", highlight=False)
             about = f"{hit.id}  {_about(hit)}".rstrip()
             console.print(about, style="cyan", markup=False, highlight=False, soft_wrap=True)
             if explain:
-                show(console, reasons[rank - 1])
+                show(console, why[rank - 1])
             else:
                 console.print(_highlighted(encoder, hit.text, query), soft_wrap=True)
         console.print()
@@ -139,13 +140,10 @@ def _about(hit: Hit) -> str:
 
 def _highlighted(encoder: M3Encoder, text: str, query: M3Output) -> Text:
     """The text with the tokens that the query matches lexically underlined."""
-    shown = Text("   " + text)
+    shown = Text("   " + visible(text))
     if query.sparse is not None:
         matched = set(query.sparse[0].indices.tolist())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", M3Warning)  # what is cut was cut when it was encoded, and said then
-            tokens = encoder.tokenize(text)
-        for token in tokens:
+        for token in encoder.tokenize(text, quiet=True):
             if token.id in matched:
                 shown.stylize("bold yellow underline", token.start + 3, token.end + 3)
     return shown

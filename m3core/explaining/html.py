@@ -46,7 +46,7 @@ def page(*queries: Found) -> str:
     """A page about queries and the passages that were found for them."""
     title = escape(queries[0].query if queries else "")
     return (
-        f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
         f"<body>{''.join(map(_section, queries))}</body></html>\n"
     )

@@ -1,12 +1,11 @@
 """`explain`: a query and a passage, looked at mode by mode."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from m3core.encoder import M3Encoder
-from m3core.errors import M3Warning, UnsupportedMode
+from m3core.errors import UnsupportedMode
 from m3core.explaining.explanation import Explanation, Match, Span
 from m3core.fusion import Weights, checked_weights
 from m3core.output import MODES, M3Output
@@ -39,20 +38,32 @@ def explain(query: str, passage: str, encoder: M3Encoder, *, weights: Weights | 
 
 
 def explain_all(
-    query: str, passages: Sequence[str], encoder: M3Encoder, *, weights: Weights | None = None
+    query: str,
+    passages: Sequence[str],
+    encoder: M3Encoder,
+    *,
+    weights: Weights | None = None,
+    encoded: M3Output | None = None,
 ) -> list[Explanation]:
-    """`explain` for several passages, which are encoded together."""
+    """`explain` for several passages, which are encoded together.
+
+    Args:
+        query: a text.
+        passages: others.
+        encoder: encodes all of them.
+        weights: see `explain`.
+        encoded: the query's representations, if they are there already; dense may be of other texts, as with HyDE.
+    """
     asked = encoder.score_weights if weights is None else checked_weights(weights)
     weight = dict(zip(MODES, asked, strict=True))
     if missing := [mode for mode in MODES if weight[mode] and mode not in encoder.modes and weights is not None]:
         raise UnsupportedMode(
             f"a weight was given for {', '.join(missing)}, but the model has {', '.join(encoder.modes)}: set it to 0"
         )
-    encoded, found = encoder.encode_queries([query]), encoder.encode_documents(passages)
+    encoded = encoder.encode_queries([query]) if encoded is None else encoded
+    found = encoder.encode_documents(passages)
     query = (encoder.fingerprint.instruction or "") + query
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", M3Warning)  # what is cut was cut when it was encoded, and said then
-        tokens, *others = (encoder.tokenize(text) for text in (query, *passages))
+    tokens, *others = (encoder.tokenize(text, quiet=True) for text in (query, *passages))
     return [
         Explanation(
             query,

@@ -68,7 +68,7 @@ def plot_ranks(
     if not labels or len(labels) != len(ranks):
         raise InvalidInput(f"a plot of ranks takes passages, and a label for each: not {len(ranks)} and {len(labels)}")
     modes = [mode for mode in MODES if all(mode in by_mode for by_mode in ranks)]
-    most = max(len(labels), *(by_mode[mode] for by_mode in ranks for mode in modes))
+    most = max([len(labels), *(by_mode[mode] for by_mode in ranks for mode in modes)])
     with drawn(path, 3.5 + 1.3 * len(modes), 1.5 + 0.35 * len(labels)) as figure:
         axes = figure.add_subplot()
         for place, (label, by_mode) in enumerate(zip(labels, ranks, strict=True), start=1):

@@ -10,7 +10,7 @@ from llama_index.core.schema import ImageNode, IndexNode, MetadataMode, NodeRela
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index.retrievers.m3 import M3Retriever
-from m3core import CollectionMismatch, InvalidInput, M3Encoder
+from m3core import CollectionMismatch, InvalidInput, M3Encoder, StoreWarning
 from m3stores import ChromaStore, QdrantStore, Record, TextIndex, migrate
 
 TEXTS = ["巴黎是法国的首都。", "Tokyo is the capital of Japan.", "Bananas are yellow.", "东京塔很高。"]
@@ -48,6 +48,22 @@ async def test_explanations_come_on_request(mini: M3Encoder, retriever: M3Retrie
     assert "_m3_explanation" not in best.node.get_content(MetadataMode.LLM)
     again = M3Retriever.from_documents([best.node], encoder=mini)  # of it nothing is stored
     assert again.retrieve(query)[0].node.metadata == {"n": 0, "tags": ["a", "0"]}
+
+
+def test_explanations_are_of_what_was_indexed_and_asked(mini: M3Encoder) -> None:
+    other = TextIndex(mini, QdrantStore("others"))  # as another program indexes
+    other.add([Record("paris", TEXTS[0], {"n": 1})])
+    query = QueryBundle("法国首都在哪里？", custom_embedding_strs=["东京", "香蕉"])  # as HyDE asks
+    for asked in (query, query.query_str):
+        (found,) = M3Retriever.from_store(other.store, encoder=mini, include_explanation=True).retrieve(asked)
+        assert found.node.metadata["_m3_explanation"]["score"] == pytest.approx(found.score, abs=5e-3)
+
+
+def test_an_explanation_of_another_text_is_warned_of(mini: M3Encoder) -> None:
+    store = QdrantStore("others")
+    TextIndex(mini, store).add([Record("paris", TEXTS[0], {})], texts=["香蕉是黄色的。"])
+    with pytest.warns(StoreWarning, match="1 of 1 explanations, of 'paris' for one"):
+        M3Retriever.from_store(store, encoder=mini, include_explanation=True).retrieve("法国首都在哪里？")
 
 
 async def test_async_finds_the_same(retriever: M3Retriever) -> None:

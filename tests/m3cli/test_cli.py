@@ -59,6 +59,16 @@ def test_search_explains_what_it_found(debate: Path, tmp_path: Path) -> None:
     assert page.count('<div class="passage">') == 4
 
 
+@pytest.mark.parametrize("explain", [[], ["--explain"]])
+def test_a_passage_cannot_command_the_terminal(tmp_path: Path, explain: list[str]) -> None:
+    write_records(
+        tmp_path / "corpus.jsonl", {"_id": "a", "text": "第一行\r\n\x1b[2J第二行\r\n巴黎是法国的首都。", "title": ""}
+    )
+    out = m3("search", tmp_path, "法国首都", "-k", "1", *explain, *MINI)
+    assert "\x1b[2J" not in out
+    assert "巴黎是法国的首都。" in out
+
+
 def test_explanations_of_a_collection_are_of_the_modes_it_has(folder: Path, tmp_path: Path) -> None:
     store = ["--store", f"qdrant:{tmp_path / 'index'}"]
     m3("index", folder, *store, "--modes", "dense,sparse", *MINI)

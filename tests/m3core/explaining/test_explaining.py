@@ -1,4 +1,7 @@
 import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -104,6 +107,22 @@ def test_a_shared_word_is_found_where_it_stands(mini: M3Encoder) -> None:
     assert max(why.highlights(), key=lambda one: one.strength).strength == 1
 
 
+@pytest.mark.filterwarnings("ignore::m3core.errors.TruncationWarning")
+def test_warnings_of_other_threads_are_left_alone(mini: M3Encoder) -> None:
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        reasons = list(pool.map(lambda n: explain("法国", f"法国{n}" * 900, mini), range(12)))
+    assert warnings.filters == before
+    assert all(why.passage_spans[-2][1] < len(why.passage) for why in reasons)  # cut, as it was encoded
+
+
+def test_a_query_may_be_encoded_already(mini: M3Encoder) -> None:
+    encoded, other = mini.encode_queries(["法国首都"]), mini.encode_queries(["东京"])
+    (why,) = explain_all("法国首都", ["东京是日本的首都。"], mini, encoded=replace(encoded, dense=other.dense))
+    for mode, asked in (("dense", "东京"), ("sparse", "法国首都"), ("multivector", "法国首都")):
+        assert why.scores[mode] == pytest.approx(explain(asked, why.passage, mini).scores[mode], abs=5e-3)
+
+
 def test_several_passages_and_own_weights(mini: M3Encoder) -> None:
     query, passages = "Who pays for congestion?", ["Drivers pay for congestion.", "堵车费由司机支付。"]
     found = explain_all(query, passages, mini, weights=(1.0, 0.0, 0.25))
@@ -132,8 +151,9 @@ def test_a_dense_model_has_one_share(m3e_dir: object) -> None:
         assert Page(why.to_html()).passages == ["the two"]
         with pytest.raises(UnsupportedMode, match="a weight was given for sparse, but the model has dense"):
             explain("the one", "the two", encoder, weights=(1.0, 0.5, 0.0))
-        with pytest.raises(InvalidInput, match="weights are three"):
-            explain("the one", "the two", encoder, weights=(1.0, 0.5))  # type: ignore[arg-type]
+        for weights in ((1.0, 0.5), (float("nan"), 0.0, 0.0)):
+            with pytest.raises(InvalidInput, match="weights are three"):
+                explain("the one", "the two", encoder, weights=weights)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore::m3core.errors.UnknownTokensWarning")

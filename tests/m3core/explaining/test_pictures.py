@@ -46,6 +46,7 @@ def test_ranks_by_each_mode_stand_beside_the_fused_ones(tmp_path: Path) -> None:
         texts
     )
     plot_ranks(["one"], [{"dense": 1}], tmp_path / "one.png")
+    plot_ranks(["one", "other"], [{"dense": 1}, {"sparse": 1}], tmp_path / "none.png")  # no mode has both
 
 
 @pytest.mark.parametrize(("labels", "ranks"), [([], []), (["a"], []), (["a"], [{"dense": 1}, {"dense": 2}])])

@@ -15,7 +15,7 @@ from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from llama_index.vector_stores.m3.filters import filter_of
-from llama_index.vector_stores.m3.nodes import record_of, scored_node_of
+from llama_index.vector_stores.m3.nodes import indexed_text_of, record_of, scored_node_of
 from m3core import Fusion, M3Encoder, M3Output, Mode
 from m3stores import Hit, HybridStore, QdrantStore, TextIndex
 from m3stores.adapting import EXPLANATION, EncoderLike, as_encoder, closed_on_error
@@ -67,8 +67,8 @@ class M3Retriever(BaseRetriever):
             modes: which modes propose candidates; `None` means dense and sparse, as far as the collection has them.
             filters: LlamaIndex's, a dict as `m3stores.filters` describes it, or the store's own.
             include_explanation: whether nodes carry `metadata["_m3_explanation"]`: `Explanation.as_dict()`, with scores
-                and shares, matches, alignments and highlights. Neither models nor embeddings get to see it. Encodes the
-                nodes that were found once more.
+                and shares, matches, alignments and highlights, by the weighted sum also where nodes are ordered by RRF
+                or DBSF. Neither models nor embeddings get to see it. Encodes the nodes that were found once more.
             base: of LlamaIndex's `BaseRetriever`: `callback_manager`, `object_map`, `objects`, `verbose`.
 
         Raises:
@@ -153,18 +153,24 @@ class M3Retriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = self._encoded(query_bundle)
         (hits,) = self.store.search(encoded, **options)
-        return self._nodes(query_bundle.query_str, hits)
+        return self._nodes(query_bundle.query_str, encoded, hits)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = await asyncio.to_thread(self._encoded, query_bundle)
         (hits,) = await self.store.asearch(encoded, **options)
-        return await asyncio.to_thread(self._nodes, query_bundle.query_str, hits)
+        return await asyncio.to_thread(self._nodes, query_bundle.query_str, encoded, hits)
 
-    def _nodes(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
+    def _nodes(self, query: str, encoded: M3Output, hits: Sequence[Hit]) -> list[NodeWithScore]:
         nodes = [scored_node_of(hit) for hit in hits]
         if self._include_explanation:
-            texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
-            reasons = explained(query, hits, self._index.encoder, fusion=self._options["fusion"], texts=texts)
+            reasons = explained(
+                query,
+                hits,
+                self._index.encoder,
+                fusion=self._options["fusion"],
+                texts=[indexed_text_of(hit, found.node) for hit, found in zip(hits, nodes, strict=True)],
+                encoded=encoded,
+            )
             for found, why in zip(nodes, reasons, strict=True):
                 found.node.metadata[EXPLANATION] = why.as_dict()
                 found.node.excluded_llm_metadata_keys.append(EXPLANATION)

@@ -36,6 +36,11 @@ def node_of(found: Hit | Record) -> BaseNode:
     return node
 
 
+def indexed_text_of(found: Hit | Record, node: BaseNode) -> str:
+    """What was encoded of a record: with the metadata that LlamaIndex embeds, if that made it, or else its text."""
+    return node.get_content(metadata_mode=MetadataMode.EMBED) if _NODE in found.metadata else found.text
+
+
 def scored_node_of(hit: Hit) -> NodeWithScore:
     """The node of a hit, with the fused score."""
     return NodeWithScore(node=node_of(hit), score=hit.score)
