@@ -52,7 +52,8 @@ def explain_all(
         passages: others.
         encoder: encodes all of them.
         weights: see `explain`.
-        encoded: the query's representations, if they are there already; dense may be of other texts, as with HyDE.
+        encoded: the query's representations, if they are there already, in the modes to explain; dense may be of other
+            texts, as with HyDE.
     """
     asked = encoder.score_weights if weights is None else checked_weights(weights)
     weight = dict(zip(MODES, asked, strict=True))
@@ -61,7 +62,7 @@ def explain_all(
             f"a weight was given for {', '.join(missing)}, but the model has {', '.join(encoder.modes)}: set it to 0"
         )
     encoded = encoder.encode_queries([query]) if encoded is None else encoded
-    found = encoder.encode_documents(passages)
+    found = encoder.encode_documents(passages, modes=encoded.modes)
     query = (encoder.fingerprint.instruction or "") + query
     tokens, *others = (encoder.tokenize(text, quiet=True) for text in (query, *passages))
     return [

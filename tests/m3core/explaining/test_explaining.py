@@ -121,6 +121,9 @@ def test_a_query_may_be_encoded_already(mini: M3Encoder) -> None:
     (why,) = explain_all("法国首都", ["东京是日本的首都。"], mini, encoded=replace(encoded, dense=other.dense))
     for mode, asked in (("dense", "东京"), ("sparse", "法国首都"), ("multivector", "法国首都")):
         assert why.scores[mode] == pytest.approx(explain(asked, why.passage, mini).scores[mode], abs=5e-3)
+    (why,) = explain_all("法国首都", ["法国很大。"], mini, encoded=mini.encode_queries(["法国首都"], modes=["sparse"]))
+    assert why.shares.keys() == {"sparse"}
+    assert why.highlights()
 
 
 def test_several_passages_and_own_weights(mini: M3Encoder) -> None:
