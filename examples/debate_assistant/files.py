@@ -43,7 +43,5 @@ def _lines(part: Any) -> Iterator[str]:
 
 
 def passages_of(text: str) -> list[str]:
-    """A text in passages that end where sentences or paragraphs do."""
-    return TextSplitter(_LETTERS).chunks(
-        text.encode("utf-8", "replace").decode()
-    )  # a PDF may have halves of characters
+    """A text in passages that end where sentences or paragraphs do; `?` is what a PDF has half a character of."""
+    return TextSplitter(_LETTERS).chunks(text.encode("utf-8", "replace").decode())
