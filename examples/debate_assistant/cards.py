@@ -7,8 +7,6 @@ from typing import Any
 from assistant import Point
 from langchain_core.documents import Document
 
-_MOST = 8  # pairs of tokens
-
 
 def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
     """A passage: what contributes highlighted, and what each mode adds to its score."""
@@ -29,21 +27,17 @@ def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
 
 
 def reasons(document: Document, words: Mapping[str, str]) -> str:
-    """Which tokens a passage was found by."""
+    """Which tokens a passage was found by, of the modes that its score is of."""
     why = document.metadata["_m3_explanation"]
-    matches = [
-        f"{escape(match['token'])} {match['query_weight']:.2f} × {match['passage_weight']:.2f} = {match['score']:.3f}"
-        for match in why["matches"][:_MOST]
-    ]
-    pairs = sorted(why["alignments"], key=lambda pair: -float(pair["similarity"]))
-    aligned = [
-        f"{escape(pair['query'].strip())} → {escape(pair['passage'].strip())} {pair['similarity']:.2f}"
-        for pair in pairs
-        if pair["query"].strip() and pair["passage"].strip()
-    ]
-    lists = {words["matches"]: matches, words["aligned"]: aligned[:_MOST]}
-    shown = [f"<p>{title}</p><ul>{_items(items)}</ul>" for title, items in lists.items() if items]
-    return f'<div class="m3">{"".join(shown)}</div>'
+    matches = why["matches"] if why["shares"].get("sparse") else []
+    pairs = sorted(why["alignments"] if why["shares"].get("multivector") else [], key=lambda pair: -pair["similarity"])
+    pairs = [pair for pair in pairs if pair["query"].strip() and pair["passage"].strip()]
+    lists = {
+        "matches": ["{token} {query_weight:.2f} × {passage_weight:.2f} = {score:.3f}".format(**one) for one in matches],
+        "aligned": ["{query} → {passage} {similarity:.2f}".format(**one) for one in pairs],
+    }
+    shown = (f"<p>{words[name]}</p><ul>{_items(map(escape, of[:8]))}</ul>" for name, of in lists.items() if of)
+    return f'<div class="m3">{"".join(shown) or words["whole"]}</div>'
 
 
 def outline(points: Mapping[str, Sequence[Point]], words: Mapping[str, str]) -> str:
@@ -59,14 +53,14 @@ def plain(text: str) -> str:
 
 def _points(points: Sequence[Point], words: Mapping[str, str]) -> str:
     return _items(
-        f"{escape(point.sentence)} <code>[{escape(point.passage)}]</code>"
-        + (
-            f"<br>{words['answered']}：{escape(point.answer)} <code>[{escape(point.answered_by)}]</code>"
-            if point.answer
-            else ""
-        )
-        for point in points
+        _quoted(one.sentence, one.passage)
+        + (f"<br>{words['answered']}：{_quoted(one.answer, one.answered_by)}" if one.answer else "")
+        for one in points
     )
+
+
+def _quoted(sentence: str, passage: str) -> str:
+    return f"{escape(sentence)} <code>[{escape(passage)}]</code>"
 
 
 def _items(items: Any) -> str:
