@@ -22,6 +22,7 @@ from m3core import M3Encoder
 JSON = {"Content-Type": "application/json"}
 
 
+@pytest.mark.slow
 def test_the_quickstart_indexes_once_and_answers_its_three_questions(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "quickstart.py", tmp_path)
     shutil.copytree(EXAMPLES / "data", tmp_path / "data")
@@ -32,6 +33,7 @@ def test_the_quickstart_indexes_once_and_answers_its_three_questions(tmp_path: P
     assert [b.split("-")[0] for b in best] == ["ai", "old", "minor"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["langchain_rag", "llama_index_rag"])
 def test_a_rag_example_answers_with_citations_and_takes_a_follow_up(name: str) -> None:
     """By itself the second question does not say what it is about."""

@@ -14,6 +14,7 @@ from example_scripts import EXAMPLES, load, run
 from m3core import RRF, M3Encoder, M3Output
 from m3core.records import read_records
 
+pytestmark = pytest.mark.slow  # seconds each, and whole programs
 MOTIONS = ("ai-teacher", "minor-social")
 FIGURE = "“少睡47分钟”这个数据出自哪家机构、怎么测的？"
 
@@ -154,7 +155,6 @@ def test_a_long_text_has_a_cls_token_before_every_so_many(started: Started) -> N
     assert "says nothing of quality" in out
 
 
-@pytest.mark.slow
 def test_a_cluster_encodes_once() -> None:
     pytest.importorskip("ray")
     out = run(EXAMPLES / "ray_indexing.py")

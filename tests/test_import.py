@@ -8,11 +8,12 @@ import m3core
 
 PUBLIC = {
     "DBSF", "MODES", "RRF", "CacheWarning", "CollectionLocked", "CollectionMismatch", "DownloadFailed", "EncoderClosed",
+    "Explanation",
     "Fingerprint", "Fusion", "InvalidInput", "InvalidModel", "M3Encoder", "M3Error", "M3Output", "M3Warning",
     "MissingDependency", "Mode", "ModelNotFound", "OutOfMemory", "Record", "SparseVector", "StoreError", "StoreWarning",
     "Token", "TokenWeight", "TrainingFailed", "TruncationWarning",
     "UnknownTokensWarning", "UnsupportedMode", "VectorCache", "WeightedSum", "WorkerDied",
-    "WorkerWarning", "compute_score", "fuse",
+    "WorkerWarning", "compute_score", "explain", "fuse",
 }  # fmt: skip
 
 
