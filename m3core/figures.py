@@ -1,12 +1,13 @@
 """What all pictures share: their files, fonts that know Chinese, and a colour for each mode. matplotlib loads late."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m3core.errors import InvalidInput, M3Warning, MissingDependency
+from m3core.output import Mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,12 @@ _CHINESE = (
     "Microsoft YaHei",
     "SimHei",
 )
+
+
+def bars(shares: Mapping[Mode, float]) -> dict[Mode, float]:
+    """How long the bar of each share is, beside the largest of them: from 0, also for what is negative, to 1."""
+    most = max(map(abs, shares.values()), default=0.0) or 1.0
+    return {mode: max(0.0, share) / most for mode, share in shares.items()}
 
 
 def check_plot(path: str | Path) -> None:

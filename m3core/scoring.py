@@ -31,6 +31,12 @@ def lexical_scores(queries: Sequence[SparseVector], documents: Sequence[SparseVe
     return np.asarray(product.toarray(), dtype=np.float32)
 
 
+def shared_tokens(query: SparseVector, document: SparseVector) -> list[tuple[int, float, float]]:
+    """The tokens that add to the lexical score of a pair: their ids in ascending order, and the weights in both."""
+    common, ours, theirs = np.intersect1d(query.indices, document.indices, assume_unique=True, return_indices=True)
+    return list(zip(common.tolist(), query.values[ours].tolist(), document.values[theirs].tolist(), strict=True))
+
+
 def maxsim_scores(queries: Sequence[FloatArray], documents: Sequence[FloatArray]) -> FloatArray:
     """Late-interaction MaxSim of each pair: the mean over the query's rows of the best dot product in the document.
 

@@ -21,6 +21,7 @@ from m3stores import QdrantStore
 
 CORPUS = Path(__file__).parents[1] / "data" / "debate" / "corpus.jsonl"
 SIDES = ("pro", "con")
+_OTHER = {"pro": "con", "con": "pro"}
 FUSIONS = {"weighted sum": None, "RRF": RRF(), "DBSF": DBSF()}
 _EVERYBODY = "everybody"
 _SENTENCE = re.compile(r"[^。！？!?.\n]+[。！？!?.]*[”」\"]?")
@@ -71,7 +72,7 @@ class Assistant:
     def __init__(self, model: str = "m3-mini", url: str | None = None) -> None:
         """Loads the model, and indexes what the collection does not have of the corpus."""
         self.encoder = M3Encoder(model, cache=VectorCache())  # so that explaining encodes nothing again
-        self.modes = ("hybrid", *self.encoder.modes)[len(self.encoder.modes) == 1 :]  # hybrid is of several
+        self.modes = self.encoder.modes if len(self.encoder.modes) == 1 else ("hybrid", *self.encoder.modes)
         store = QdrantStore("debate", url=url)
         self._store = M3VectorStore(store, self.encoder)
         corpus = [Document(r.text, id=r.id, metadata={**r.metadata, "owner": _EVERYBODY}) for r in read_records(CORPUS)]
@@ -102,7 +103,7 @@ class Assistant:
     def _point(self, document: Document, side: str, way: Way) -> Point:
         quoted = Point(best_sentence(document, self.encoder), str(document.id))
         there = replace(way, motion=document.metadata["motion"], count=1)
-        for answer in self.search(quoted.sentence, SIDES[side == SIDES[0]], there):
+        for answer in self.search(quoted.sentence, _OTHER[side], there):
             return replace(quoted, answer=best_sentence(answer, self.encoder), answered_by=str(answer.id))
         return quoted
 

@@ -7,22 +7,25 @@ from typing import Any
 from assistant import Point
 from langchain_core.documents import Document
 
+from m3core.explaining import Highlight
+from m3core.explaining.html import marked
+from m3core.figures import bars
+
 
 def card(document: Document, rank: int, words: Mapping[str, str]) -> str:
     """A passage: what contributes highlighted, and what each mode adds to its score."""
-    metadata = document.metadata
-    scores, shares = metadata["_m3_scores"], metadata["_m3_scores"]["shares"]
-    most = max(map(abs, shares.values())) or 1.0
-    bars = "".join(
+    metadata, scores = document.metadata, document.metadata["_m3_scores"]
+    highlights = [Highlight(**one) for one in metadata["_m3_explanation"]["highlights"]]
+    drawn = "".join(
         f"<span>{words[mode]}</span><span>{scores['scores'][mode]:.3f}</span>"
-        f'<span class="bar {mode}" style="width:{max(0.0, share) / most:.0%}"></span>'
-        for mode, share in shares.items()
+        f'<span class="bar {mode}" style="width:{length:.0%}"></span>'
+        for mode, length in bars(scores["shares"]).items()
     )
     return (
         f'<article class="m3"><header><strong>{rank}. {scores["score"]:.3f}</strong> <code>{escape(str(document.id))}'
         f"</code> {escape(metadata['motion'])} {words.get(metadata['kind'], '')}</header>"
-        f'<p class="text">{_marked(document.page_content, metadata["_m3_explanation"]["highlights"])}</p>'
-        f'<div class="bars">{bars}</div></article>'
+        f'<p class="text">{marked(document.page_content, highlights)}</p>'
+        f'<div class="bars">{drawn}</div></article>'
     )
 
 
@@ -65,12 +68,3 @@ def _quoted(sentence: str, passage: str) -> str:
 
 def _items(items: Any) -> str:
     return "".join(f"<li>{item}</li>" for item in items)
-
-
-def _marked(text: str, highlights: Sequence[Mapping[str, Any]]) -> str:
-    parts, at = [], 0
-    for one in highlights:
-        shown = escape(text[one["start"] : one["end"]])
-        parts += [escape(text[at : one["start"]]), f'<mark style="--strength:{one["strength"]:.2f}">{shown}</mark>']
-        at = one["end"]
-    return "".join([*parts, escape(text[at:])])

@@ -182,7 +182,9 @@ class M3Retriever(BaseRetriever):
         encoded, (hits,) = self._index.find([query], **options)
         sparse = self.store.vectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
         documents = [self._document(hit, query, encoded, sparse) for hit in hits]
-        return self._explained(documents, query, encoded, hits, options)
+        if self.include_explanation:
+            self._explain(documents, query, encoded, hits, options)
+        return documents
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **overrides: Any
@@ -192,19 +194,19 @@ class M3Retriever(BaseRetriever):
         encoded, (hits,) = await index.afind([query], **options)
         sparse = await self.store.avectors([hit.id for hit in hits], "sparse") if self._names_tokens(encoded) else {}
         documents = [self._document(hit, query, encoded, sparse) for hit in hits]
-        return await asyncio.to_thread(self._explained, documents, query, encoded, hits, options)
+        if self.include_explanation:
+            await asyncio.to_thread(self._explain, documents, query, encoded, hits, options)
+        return documents
 
     def _names_tokens(self, query: M3Output) -> bool:
         return self.include_tokens and query.sparse is not None
 
-    def _explained(
+    def _explain(
         self, documents: list[Document], query: str, encoded: M3Output, hits: Sequence[Hit], options: Mapping[str, Any]
-    ) -> list[Document]:
-        if self.include_explanation:
-            reasons = explained(query, hits, self.encoder, fusion=options["fusion"], encoded=encoded)
-            for document, why in zip(documents, reasons, strict=True):
-                document.metadata[EXPLANATION] = why.as_dict()
-        return documents
+    ) -> None:
+        reasons = explained(query, hits, self.encoder, fusion=options["fusion"], encoded=encoded)
+        for document, why in zip(documents, reasons, strict=True):
+            document.metadata[EXPLANATION] = why.as_dict()
 
     def _document(self, hit: Hit, query: str, encoded: M3Output, sparse: Mapping[str, Any]) -> Document:
         document = document_of(hit)

@@ -1,12 +1,11 @@
 """What the retriever and the vector store have in common: the options of a search, and what its hits say."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from m3core import Fusion, InvalidInput, M3Encoder, M3Output, SparseVector, WeightedSum
+from m3core.scoring import shared_tokens
 from m3stores import Hit
 from m3stores.diversity import own_score
 
@@ -74,11 +73,7 @@ def matched_tokens(encoder: M3Encoder, query: str, weights: SparseVector, docume
         document: the document's sparse vector.
     """
     names = {token.id: token.token.lstrip("▁") or token.token for token in encoder.tokenize(query)}
-    common, of_query, of_document = np.intersect1d(
-        weights.indices, document.indices, assume_unique=True, return_indices=True
-    )
-    products = weights.values[of_query] * document.values[of_document]
-    parts: Counter[str] = Counter()
-    for token_id, product in zip(common.tolist(), products.tolist(), strict=True):
-        parts[names.get(token_id, str(token_id))] += product
-    return dict(parts.most_common())
+    parts: defaultdict[str, float] = defaultdict(float)
+    for token_id, of_query, of_document in shared_tokens(weights, document):
+        parts[names.get(token_id, str(token_id))] += of_query * of_document
+    return dict(sorted(parts.items(), key=lambda part: -part[1]))

@@ -10,6 +10,7 @@ from rich.text import Text
 from m3cli.options import LABELS, plain_table
 from m3core import Explanation
 from m3core.explaining.html import Found, page
+from m3core.figures import bars
 from m3stores import Hit
 
 _BAR = 24  # characters
@@ -39,9 +40,9 @@ def show(console: Console, explanation: Explanation) -> None:
     console.print(Text("\n").join(Text("   ") + line for line in shown.split("\n", allow_blank=True)), soft_wrap=True)
     table = plain_table("   ", "score", "weight", "share", "")
     table.columns[-1].justify = "left"
-    most = max(map(abs, explanation.shares.values()), default=0.0) or 1.0
+    lengths = bars(explanation.shares)
     for mode, share in explanation.shares.items():
-        bar = "█" * round(max(0.0, share) / most * _BAR)
+        bar = "█" * round(lengths[mode] * _BAR)
         weight = f"× {explanation.weights[mode]:g}"
         table.add_row(f"   {LABELS[mode]}", f"{explanation.scores[mode]:.3f}", weight, f"{share:.3f}", bar)
     console.print(table)

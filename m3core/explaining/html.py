@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from m3core.explaining.explanation import Explanation, Highlight
-from m3core.figures import LOOKS
+from m3core.figures import LOOKS, bars
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --quiet: #595959; --ground: #ffffff; --line: #d0d0d0;
@@ -74,13 +74,13 @@ def _section(found: Found) -> str:
 
 
 def _part(explanation: Explanation, heading: str) -> str:
-    most = max(map(abs, explanation.shares.values()), default=0.0) or 1.0
+    lengths = bars(explanation.shares)
     modes = [
         (
             LOOKS[mode][0],
             f"{score:.3f} × {explanation.weights[mode]:g}",
             f"{share:.3f}",
-            f'<span class="bar" style="width:{max(0.0, share) / most * 8:.2f}rem"></span>',
+            f'<span class="bar" style="width:{lengths[mode] * 8:.2f}rem"></span>',
         )
         for (mode, score), share in zip(explanation.scores.items(), explanation.shares.values(), strict=True)
     ]

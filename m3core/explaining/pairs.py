@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from m3core.encoder import M3Encoder
 from m3core.errors import UnsupportedMode
 from m3core.explaining.explanation import Explanation, Match, Span
 from m3core.fusion import Weights, checked_weights
 from m3core.output import MODES, M3Output
-from m3core.scoring import mode_scores
+from m3core.scoring import mode_scores, shared_tokens
 from m3core.tokenizer import Token
 
 
@@ -57,7 +55,8 @@ def explain_all(
     """
     asked = encoder.score_weights if weights is None else checked_weights(weights)
     weight = dict(zip(MODES, asked, strict=True))
-    if missing := [mode for mode in MODES if weight[mode] and mode not in encoder.modes and weights is not None]:
+    missing = [mode for mode in MODES if weight[mode] and mode not in encoder.modes]
+    if weights is not None and missing:
         raise UnsupportedMode(
             f"a weight was given for {', '.join(missing)}, but the model has {', '.join(encoder.modes)}: set it to 0"
         )
@@ -88,14 +87,13 @@ def _matches(
     if encoded.sparse is None or output.sparse is None:
         return []
     (ours,), (theirs,) = encoded.sparse, output.sparse
-    common, of_query, of_passage = np.intersect1d(ours.indices, theirs.indices, assume_unique=True, return_indices=True)
     matches = []
-    for token_id, a, b in zip(common.tolist(), of_query.tolist(), of_passage.tolist(), strict=True):
+    for token_id, of_query, of_passage in shared_tokens(ours, theirs):
         here = [token for token in tokens if token.id == token_id]
         spans = [(token.start, token.end) for token in here]
         there = [(token.start, token.end) for token in others if token.id == token_id]
         shown = query[slice(*spans[0])] or here[0].token
-        matches.append(Match(shown, float(ours.values[a]), float(theirs.values[b]), spans, there))
+        matches.append(Match(shown, of_query, of_passage, spans, there))
     return sorted((match for match in matches if match.score > 0), key=lambda match: -match.score)
 
 

@@ -153,29 +153,32 @@ class M3Retriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = self._encoded(query_bundle)
         (hits,) = self.store.search(encoded, **options)
-        return self._nodes(query_bundle.query_str, encoded, hits)
+        nodes = [scored_node_of(hit) for hit in hits]
+        if self._include_explanation:
+            self._explain(nodes, query_bundle.query_str, encoded, hits)
+        return nodes
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         encoded, options = await asyncio.to_thread(self._encoded, query_bundle)
         (hits,) = await self.store.asearch(encoded, **options)
-        return await asyncio.to_thread(self._nodes, query_bundle.query_str, encoded, hits)
-
-    def _nodes(self, query: str, encoded: M3Output, hits: Sequence[Hit]) -> list[NodeWithScore]:
         nodes = [scored_node_of(hit) for hit in hits]
         if self._include_explanation:
-            reasons = explained(
-                query,
-                hits,
-                self._index.encoder,
-                fusion=self._options["fusion"],
-                texts=[indexed_text_of(hit, found.node) for hit, found in zip(hits, nodes, strict=True)],
-                encoded=encoded,
-            )
-            for found, why in zip(nodes, reasons, strict=True):
-                found.node.metadata[EXPLANATION] = why.as_dict()
-                found.node.excluded_llm_metadata_keys.append(EXPLANATION)
-                found.node.excluded_embed_metadata_keys.append(EXPLANATION)
+            await asyncio.to_thread(self._explain, nodes, query_bundle.query_str, encoded, hits)
         return nodes
+
+    def _explain(self, nodes: list[NodeWithScore], query: str, encoded: M3Output, hits: Sequence[Hit]) -> None:
+        reasons = explained(
+            query,
+            hits,
+            self._index.encoder,
+            fusion=self._options["fusion"],
+            texts=[indexed_text_of(hit, found.node) for hit, found in zip(hits, nodes, strict=True)],
+            encoded=encoded,
+        )
+        for found, why in zip(nodes, reasons, strict=True):
+            found.node.metadata[EXPLANATION] = why.as_dict()
+            found.node.excluded_llm_metadata_keys.append(EXPLANATION)
+            found.node.excluded_embed_metadata_keys.append(EXPLANATION)
 
     def _encoded(self, query_bundle: QueryBundle) -> tuple[M3Output, dict[str, Any]]:
         """The query's representations; dense by what LlamaIndex embeds, where that is not its text, as with HyDE."""
