@@ -4,6 +4,7 @@ Hugging Face's fast tokenizers keep truncation and padding as state, and silentl
 change it. Ours never has any, so one instance serves all threads.
 """
 
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[PAD]", "[SEP]", "[
 _UNKNOWN_NAMES = ("<unk>", "[UNK]")
 _MASK_NAMES = ("<mask>", "[MASK]")
 _UNKNOWN_SHARE = 0.05
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 UNCUT = 2**30
 """More tokens than any text has: a maximum length that cuts none."""
 
@@ -146,6 +148,8 @@ class M3Tokenizer:
         masks = (tokenizer.token_to_id(name) for name in _MASK_NAMES)
         self.mask_id: int | None = next((i for i in masks if i is not None), None)
         self._unknown_ids = [i for n in _UNKNOWN_NAMES if (i := tokenizer.token_to_id(n)) is not None]
+        normalizer = tokenizer.normalizer
+        self._removed = {c for c in map(chr, _CONTROLS) if normalizer and not normalizer.normalize_str(c)}
 
     @classmethod
     def from_directory(cls, path: Path, mcls: int | None = None) -> "M3Tokenizer":
@@ -213,12 +217,31 @@ class M3Tokenizer:
         Returns:
             The tokens, and what `tokenize` gives for the text.
         """
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids, spans = self._placed(text)
         tokens = []
-        for i, (start, end) in zip(encoding.ids[: self._room(max_length)], encoding.offsets, strict=False):
+        for i, (start, end) in zip(ids[: self._room(max_length)], spans, strict=False):
             piece = str(self._tokenizer.id_to_token(i))
+            while 0 < start < len(text) and unicodedata.combining(text[start]):  # an accent belongs to its letter
+                start -= 1
+            while end < len(text) and unicodedata.combining(text[end]):
+                end += 1
             tokens.append(Token(piece, i, start, start if piece == "▁" else end))
-        return tokens, self._framed([encoding.ids], max_length)
+        return tokens, self._framed([ids], max_length)
+
+    def _placed(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text's tokens, and where each stands.
+
+        Where a normalizer removes characters from a word's start, `tokenizers` places all tokens of the word that much
+        too early. So they are looked for in the text without these, if that has the same tokens.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        if self._removed.isdisjoint(text):
+            return encoding.ids, encoding.offsets
+        kept = [at for at, character in enumerate(text) if character not in self._removed]
+        visible = self._tokenizer.encode("".join(text[at] for at in kept), add_special_tokens=False)
+        if visible.ids != encoding.ids:
+            return encoding.ids, encoding.offsets
+        return encoding.ids, [(kept[start], kept[end - 1] + 1) for start, end in visible.offsets]
 
     def _framed(self, contents: Iterable[list[int]], max_length: int) -> TokenizedTexts:
         room = self._room(max_length)

@@ -1,11 +1,14 @@
 import json
 import lzma
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tiny import unigram
 from tokenizers import Tokenizer
 
@@ -14,6 +17,8 @@ from m3core.hub import locate
 from m3core.tokenizer import M3Tokenizer
 
 DATA = Path(__file__).parent / "data"
+PARTS = [*"abe的一中国首都theof 　\n１２ＡＰＩ．é①Ⅷﬁ…㎞\x01\x1b\x7f\x80\x9f\u200b\u00ad\ufeff", "e\u0301"]
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=14).map("".join)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,27 @@ def test_every_token_has_a_place_of_its_own(mini: M3Encoder, debate_texts: list[
         spans = [(t.start, t.end) for t in mini.tokenize(text) if t.start < t.end]
         assert all(a[1] <= b[0] for a, b in pairwise(spans))
         assert len(spans) == len(set(spans))
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS)
+@example(text="\x01法国")
+@example(text="\x1b[2J:smile: 法国")
+@example(text="x \x7f\x7f法国 e\u0301")
+def test_a_tokens_characters_are_what_it_stands_for(mini: M3Encoder, text: str) -> None:
+    """By Unicode's own normalization of the characters."""
+
+    def visible(part: str) -> str:
+        normal = unicodedata.normalize("NFKD", part)
+        return "".join(c for c in normal if unicodedata.category(c) not in ("Cc", "Cf", "Zs"))
+
+    tokens = mini.tokenize(text, quiet=True)
+    assert all(a.start <= b.start for a, b in pairwise(tokens))
+    for token in tokens:
+        piece = token.token.removeprefix("▁")
+        assert piece == "<unk>" or visible(piece) in visible(text[token.start : token.end])
+    shown = {at for token in tokens for at in range(token.start, token.end)}
+    assert all(at in shown for at, c in enumerate(text) if c.isalnum())
 
 
 def test_threads_share_a_tokenizer_without_mixing_lengths() -> None:
