@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,18 @@ def open_elsewhere(store: str, path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def in_a_fork(work) -> str:
-    """What `work` returns or raises in a forked child, which then ends as a script does."""
+def in_a_fork(work, *, with_garbage: bool = False) -> str:
+    """What `work` returns or raises in a forked child, which then collects its garbage. It has a minute.
+
+    What other tests left is collected before, unless `with_garbage`.
+    """
+    if not with_garbage:
+        gc.collect()
     read, write = os.pipe()
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
         try:
             answer = str(work())
         except BaseException as error:

@@ -6,11 +6,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.util import _exit_function
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import forks
+from processes import forks, in_a_fork
 from tiny import ZH_EN
 
 from m3core import EncoderClosed, InvalidInput, M3Encoder, WorkerDied, WorkerWarning
@@ -122,13 +123,7 @@ def test_a_process_that_does_not_listen_is_ended_too(m3_dir: Path, monkeypatch: 
 
 @forks
 def test_a_forked_child_leaves_the_processes_alone(two: M3Encoder) -> None:
-    child = os.fork()
-    if not child:
-        from multiprocessing.util import _exit_function
-
-        _exit_function()  # as at the end of a program
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_a_fork(_exit_function) == "None"  # as at the end of a program
     assert len(two.encode_documents(ZH_EN)) == len(ZH_EN)  # without a warning of a process that died
 
 

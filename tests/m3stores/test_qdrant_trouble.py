@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import http.server
-import os
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("qdrant_client")
 pytest.importorskip("qdrant_edge")
 
+from processes import forks, in_a_fork
 from qdrant_standin.serving import Serving, serving
 from vectors import WEIGHTS, random_output, records, unit
 
@@ -254,24 +254,33 @@ async def test_aclose_closes_it_all(server: Serving) -> None:
     await store.aclose()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@forks
 def test_a_forked_child_is_refused_and_the_parent_goes_on(store: QdrantStore) -> None:
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            answer = str(store.count())
-        except BaseException as error:
-            answer = f"{type(error).__name__} {error}"
-        store.close()
-        os.write(write, answer.encode())
-        gc.collect()
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        assert pipe.read().startswith("StoreError this store was made before the process was forked: make a new one")
-    assert os.waitpid(child, 0)[1] == 0
+    def work() -> int:
+        with store:
+            return store.count()
+
+    refused = "StoreError this store was made before the process was forked: make a new one"
+    assert in_a_fork(work).startswith(refused)
     assert store.count() == N
+
+
+@forks
+@pytest.mark.parametrize("dropped", ["by both", "by the child"])
+def test_a_forked_child_may_drop_what_it_inherited(server: Serving, dropped: str) -> None:
+    """gRPC's channels of an event loop end a child that lets go of them; as garbage, too, that nobody collected yet."""
+    stores = [server.store()]
+    stores[0].upsert(records(N), random_output(N))
+    gc.disable()
+    try:
+        assert asyncio.run(stores[0].acount()) == N
+        if dropped == "by both":
+            stores.clear()
+        assert in_a_fork(stores.clear, with_garbage=True) == "None"
+    finally:
+        gc.enable()
+    with server.store() as store:
+        assert asyncio.run(store.acount()) == N
 
 
 def test_another_servers_answers_are_not_taken_for_an_empty_collection() -> None:

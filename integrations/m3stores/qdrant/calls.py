@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from m3core import InvalidInput, MissingDependency, StoreError
 
@@ -34,6 +35,7 @@ class Calls:
         self._url = url
         self._pid = os.getpid()
         self._client: Any = make_client()
+        _OPEN[id(self)] = self
         self._pause: Callable[[float], Any] = time.sleep if blocking else asyncio.sleep
 
     async def __call__(self, method: str, **arguments: Any) -> Any:
@@ -72,9 +74,9 @@ class Calls:
             raise StoreError("the store is closed: open a new QdrantStore")
 
     async def close(self) -> None:
-        """Closes the client. May be called twice."""
-        client, self._client = self._client, None
-        if client is not None and os.getpid() == self._pid:
+        """Closes the client. May be called twice; in a forked child it leaves all as it is."""
+        if self._client is not None and os.getpid() == self._pid:
+            client, self._client = self._client, None
             await settled(client.close())
 
     def _named(self, error: Exception, attempts: int) -> StoreError | InvalidInput:
@@ -96,6 +98,19 @@ class Calls:
                 "the server is running"
             )
         return StoreError(f"a call to Qdrant at {self._url} failed: {said}")
+
+
+_OPEN: WeakValueDictionary[int, Calls] = WeakValueDictionary()
+_KEPT: list[list[Calls | None]] = []
+
+
+def _keep() -> None:
+    """For a forked child: if it lets go of a gRPC channel that it inherited, gRPC crashes, or waits for ever."""
+    _KEPT.append([reference() for reference in _OPEN.valuerefs()])
+
+
+if hasattr(os, "register_at_fork"):  # before it, as a child may begin with collecting garbage
+    os.register_at_fork(before=_keep, after_in_parent=_KEPT.pop)
 
 
 async def settled(value: Any) -> Any:
