@@ -26,6 +26,7 @@ from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
+from pypdf import PdfWriter
 from streamlit.testing.v1 import AppTest
 
 from m3core.records import read_records
@@ -239,10 +240,16 @@ def test_tables_of_word_files_are_read_and_bombs_are_not(tmp_path: Path) -> None
     table.cell(0, 2).add_table(1, 1).cell(0, 0).text = "内"
     made.add_paragraph("后")
     made.save(tmp_path / "a.docx")
+    pages = PdfWriter()
+    for _ in range(501):
+        pages.add_blank_page(9, 9)
+    pages.write(tmp_path / "c.pdf")
     with (tmp_path / "a.docx").open("rb") as file:
         assert text_of("a.docx", file).split("\n") == ["前", "0 | 1 | 2 内 ", "宽 | 5", "后"]
     with pytest.raises(ValueError, match=r"^b\.docx: more than 50,000,000 bytes unzipped"):
         text_of("b.docx", zipped(a=30_000_000, b=30_000_000))
+    with (tmp_path / "c.pdf").open("rb") as file, pytest.raises(ValueError, match=r"^c\.pdf: more than 500 pages"):
+        text_of("c.pdf", file)
 
 
 def test_half_a_character_does_no_harm(assistant: debating.Assistant) -> None:
@@ -257,9 +264,11 @@ SAID = json.loads(APP.with_name("words.json").read_text("utf-8"))["中文"]
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    def run(model: str = "m3-mini", chat: Any = None) -> AppTest:
+    def run(model: str = "m3-mini", chat: Any = None, url: str | None = None) -> AppTest:
         monkeypatch.setenv("M3_MODEL", model)
         monkeypatch.delenv("M3_QDRANT_URL", raising=False)
+        if url is not None:
+            monkeypatch.setenv("M3_QDRANT_URL", url)
         monkeypatch.delenv("M3_CHAT_MODEL", raising=False)
         if chat is not None:
             monkeypatch.setenv("M3_CHAT_MODEL", "fake:model")
@@ -310,8 +319,20 @@ def test_sliders_are_of_what_is_scored(page: Callable[..., AppTest]) -> None:
     shown = page()
     weights = [f"{SAID['weights']}: {SAID[mode]}" for mode in ("dense", "sparse", "multivector")]
     assert [one.label for one in shown.slider] == [*weights, SAID["count"]]
+    shown.slider(key="multivector").set_value(0.25).run()
     shown.toggle(key="rerank").set_value(False).run()
-    assert [one.label for one in shown.slider] == [*weights[:2], SAID["count"]]
+    assert [one.disabled for one in shown.slider] == [False, False, True, False]
+    shown.selectbox(key="fusion").set_value("RRF").run()
+    assert [one.disabled for one in shown.slider] == [True, True, True, False]
+    shown.radio(key="mode").set_value("sparse").run()
+    assert shown.toggle(key="rerank").disabled
+    assert shown.selectbox(key="fusion").disabled
+    shown.radio(key="mode").set_value("hybrid").run()
+    shown.selectbox(key="fusion").set_value("weighted sum").run()
+    assert not shown.toggle(key="rerank").value
+    shown.toggle(key="rerank").set_value(True).run()
+    assert [one.disabled for one in shown.slider] == [False] * 4
+    assert shown.slider(key="multivector").value == 0.25  # nothing was forgotten
     assert len([one for one in html(outlined(shown)) if "<ol>" in one]) == 1
 
 
@@ -365,6 +386,35 @@ def test_what_is_too_much_is_not_added(page: Callable[..., AppTest]) -> None:
     many = [(f"{number}.txt", f"第 {number} 壶".encode(), "text/plain") for number in range(21)]
     assert [one.value for one in submitted(shown, *many).error] == [too_much]
     assert not shown.success
+
+
+def test_what_one_added_one_deletes(page: Callable[..., AppTest], assistant: debating.Assistant) -> None:
+    mine, other = page(), page()
+    for shown in (mine, other):
+        submitted(shown, text="青铜茶壶会唱歌。")
+    next(one for one in mine.button if one.label == SAID["forget"]).click().run()
+    assert [one.value for one in mine.success] == [SAID["forgotten"]]
+    for shown, there in ((mine, False), (other, True)):
+        shown.text_input(key="question").set_value("青铜茶壶会唱歌吗？").run()
+        assert any("<code>own-" in one for one in html(shown)) == there
+    assert len(assistant.search("教师", "pro", debating.Way("other", count=10))) == 10
+
+
+def test_a_server_that_is_not_there_is_said(page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m3stores.qdrant.calls._ATTEMPTS", 1)
+    shown = page(url="http://127.0.0.1:1")
+    assert [one.value for one in shown.error] == [SAID["unusable"]]
+    assert any("Qdrant at http://127.0.0.1:1 could not be reached" in one for one in html(shown))
+
+
+def test_a_collection_of_another_model_is_said(page: Callable[..., AppTest], m3_dir: Path) -> None:
+    from qdrant_standin.rest import RestServer
+
+    with RestServer() as server:
+        assert not page(url=server.url).error
+        shown = page(str(m3_dir), url=server.url)
+    assert [one.value for one in shown.error] == [SAID["unusable"]]
+    assert any("another encoder" in one for one in html(shown))
 
 
 def test_a_file_that_cannot_be_read_is_named_as_text(page: Callable[..., AppTest]) -> None:

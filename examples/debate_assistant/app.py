@@ -3,8 +3,7 @@
 import json
 import logging
 import os
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from langchain_core.documents import Document
 from m3core import MODES
 
 HERE = Path(__file__).parent
+Words = dict[str, str]
 WORDS = json.loads((HERE / "words.json").read_text("utf-8"))
-Words = Mapping[str, str]
-shared = st.cache_resource(Assistant, show_spinner=False)  # of all sessions
 
 
 @contextmanager
@@ -40,9 +38,10 @@ def main() -> None:
     words = WORDS[st.sidebar.radio("语言 · Language", list(WORDS), horizontal=True)]
     st.title(words["title"])
     st.write(words["about"])
-    owner = st.session_state.setdefault("owner", uuid.uuid4().hex)
+    owner = st.session_state.setdefault("owner", os.urandom(16).hex())
     with failing(words["unusable"]):
         with st.spinner(words["loading"]):
+            shared = st.cache_resource(Assistant, show_spinner=False)  # by all sessions
             assistant = shared(os.environ.get("M3_MODEL", "m3-mini"), os.environ.get("M3_QDRANT_URL"))
         motion = st.selectbox(words["motion"], assistant.motions, None, placeholder=words["any"], key="motion")
         question = st.text_input(words["question"], key="question")
@@ -69,29 +68,34 @@ def settings(assistant: Assistant, words: Words, owner: str, motion: str | None)
     has, weights = assistant.encoder.modes, assistant.encoder.score_weights
     mode = st.radio(words["mode"], assistant.modes, format_func=words.get, key="mode")
     fusion, rerank = "weighted sum", "multivector" in has
-    if mode == "hybrid":
-        rerank = rerank and st.toggle(words["rerank"], value=True, key="rerank")
-        fusion = st.selectbox(words["fusion"], list(FUSIONS), format_func=lambda one: words.get(one, one), key="fusion")
-        if fusion == "weighted sum":
-            used = [one for one in has if rerank or one != "multivector"]
-            weights = tuple(
-                st.slider(f"{words['weights']}: {words[one]}", 0.0, 1.0, weight, 0.05, key=one) if one in used else 0.0
-                for one, weight in zip(MODES, weights, strict=True)
-            )
+    if "hybrid" in assistant.modes:
+        off = mode != "hybrid"  # shown all the same, so that nothing is forgotten that was chosen
+        rerank = rerank and st.toggle(words["rerank"], value=True, key="rerank", disabled=off)
+        fusion = st.selectbox(words["fusion"], FUSIONS, format_func=words.get, key="fusion", disabled=off)
+        used = [one for one in has if rerank or one != "multivector"] if fusion == "weighted sum" and not off else []
+        weights = tuple(
+            st.slider(f"{words['weights']}: {words[one]}", 0.0, 1.0, weight, key=one, disabled=one not in used)
+            for one, weight in zip(MODES, weights, strict=True)
+        )
     count = st.slider(words["count"], 1, 10, 5, key="count")
     return SIDES if side == "both" else (side,), Way(owner, motion, count, mode, fusion, weights, rerank)
 
 
 def add(assistant: Assistant, words: Words, motion: str | None, owner: str) -> None:
     """The form for a user's own passages."""
-    with st.expander(words["add"]), st.form("add", clear_on_submit=True):
-        st.write(words["kept"])
-        pasted = st.text_area(words["paste"])
-        uploads = st.file_uploader(words["files"], TYPES, accept_multiple_files=True)
-        side = st.radio(words["sides"], SIDES, format_func=words.get, horizontal=True, key="own side")
-        about = st.selectbox(words["own"], assistant.motions, index=assistant.motions.index(motion) if motion else 0)
-        if not st.form_submit_button(words["submit"]):
-            return
+    with st.expander(words["add"]):
+        with st.form("add", clear_on_submit=True):
+            st.write(words["kept"])
+            pasted = st.text_area(words["paste"])
+            uploads = st.file_uploader(words["files"], TYPES, accept_multiple_files=True)
+            side = st.radio(words["sides"], SIDES, format_func=words.get, horizontal=True, key="own side")
+            about = st.selectbox(words["own"], assistant.motions, assistant.motions.index(motion) if motion else 0)
+            submitted = st.form_submit_button(words["submit"])
+        if st.button(words["forget"]):
+            assistant.forget(owner)
+            st.success(words["forgotten"])
+    if not submitted:
+        return
     texts = pasted.split("\n\n")
     for upload in uploads[:MOST_FILES]:
         with failing(words["unreadable"]):

@@ -21,8 +21,7 @@ from m3stores import QdrantStore
 
 CORPUS = Path(__file__).parents[1] / "data" / "debate" / "corpus.jsonl"
 SIDES = ("pro", "con")
-_OTHER = {"pro": "con", "con": "pro"}
-FUSIONS = {"weighted sum": None, "RRF": RRF(), "DBSF": DBSF()}
+FUSIONS = {"weighted sum": {}, "RRF": {"fusion": RRF()}, "DBSF": {"fusion": DBSF()}}
 _EVERYBODY = "everybody"
 _SENTENCE = re.compile(r"[^。！？!?.\n]+[。！？!?.]*[”」\"]?")
 _CITATION = re.compile(r"[\[【［]([^\[\]【】［］]+)[\]】］]")
@@ -52,8 +51,7 @@ class Way:
             return {"weights": (0.0, 0.0, 1.0), "rerank": True}
         if self.mode != "hybrid":
             return {"modes": [self.mode], "rerank": False}
-        fusion = FUSIONS[self.fusion]
-        return {"rerank": self.rerank} | ({"fusion": fusion} if fusion else {"weights": self.weights})
+        return {"rerank": self.rerank} | (FUSIONS[self.fusion] or {"weights": self.weights})
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,13 @@ class Assistant:
         """Loads the model, and indexes what the collection does not have of the corpus."""
         self.encoder = M3Encoder(model, cache=VectorCache())  # so that explaining encodes nothing again
         self.modes = self.encoder.modes if len(self.encoder.modes) == 1 else ("hybrid", *self.encoder.modes)
-        store = QdrantStore("debate", url=url)
-        self._store = M3VectorStore(store, self.encoder)
+        self._store = M3VectorStore(store := QdrantStore("debate", url=url), self.encoder)
         corpus = [Document(r.text, id=r.id, metadata={**r.metadata, "owner": _EVERYBODY}) for r in read_records(CORPUS)]
         self.motions = sorted({document.metadata["motion"] for document in corpus})
         there = {document.id for document in self._store.get_by_ids([str(document.id) for document in corpus])}
         self._store.add_documents([document for document in corpus if document.id not in there])
-        self._retriever = M3Retriever.from_store(
-            store, encoder=self.encoder, include_scores=True, include_explanation=True
-        )
+        options = {"encoder": self.encoder, "include_scores": True, "include_explanation": True}
+        self._retriever = M3Retriever.from_store(store, **options)
 
     def search(self, question: str, side: str, way: Way) -> list[Document]:
         """Passages of a side, of everybody's and the owner's own, with scores and explanation in their metadata."""
@@ -96,6 +92,10 @@ class Assistant:
         self._store.add_documents([Document(text, id=f"own-{key}", metadata=about) for key, text in unique.items()])
         return len(unique)
 
+    def forget(self, owner: str) -> None:
+        """Deletes what a user added."""
+        self._store.delete(filter={"owner": owner})
+
     def outline(self, found: dict[str, list[Document]], way: Way) -> dict[str, list[Point]]:
         """The sentences that the three best passages of each side were found for, and what answers them: all quoted."""
         return {side: [self._point(one, side, way) for one in of[:3]] for side, of in found.items()}
@@ -103,7 +103,7 @@ class Assistant:
     def _point(self, document: Document, side: str, way: Way) -> Point:
         quoted = Point(best_sentence(document, self.encoder), str(document.id))
         there = replace(way, motion=document.metadata["motion"], count=1)
-        for answer in self.search(quoted.sentence, _OTHER[side], there):
+        for answer in self.search(quoted.sentence, "con" if side == "pro" else "pro", there):
             return replace(quoted, answer=best_sentence(answer, self.encoder), answered_by=str(answer.id))
         return quoted
 

@@ -12,21 +12,22 @@ from semantic_text_splitter import TextSplitter
 
 TYPES = ["txt", "md", "docx", "pdf"]
 MOST_FILES, MOST_LETTERS = 20, 200_000  # that are added at once
-_MOST_BYTES = 50_000_000  # of a Word file, unzipped
+_MOST_BYTES, _MOST_PAGES = 50_000_000, 500  # of a Word file, unzipped, and of a PDF, which is slow to read
 _LETTERS = 300  # of a passage at most
 
 
 def text_of(name: str, file: IO[bytes]) -> str:
     """A file's text, or a `ValueError` that names it."""
-    content = file.read()
-    kind = name.rpartition(".")[2].lower()
+    content, kind = file.read(), name.rpartition(".")[2].lower()
     try:
         if kind == "docx":
             if sum(part.file_size for part in ZipFile(BytesIO(content)).infolist()) > _MOST_BYTES:
                 raise ValueError(f"more than {_MOST_BYTES:,} bytes unzipped")
             return "\n".join(_lines(Docx(BytesIO(content))))
         if kind == "pdf":
-            return "\n".join(page.extract_text() for page in PdfReader(BytesIO(content)).pages)
+            if len(pages := PdfReader(BytesIO(content)).pages) > _MOST_PAGES:
+                raise ValueError(f"more than {_MOST_PAGES} pages")
+            return "\n".join(page.extract_text() for page in pages)
         return content.decode("utf-8-sig")
     except Exception as error:  # whatever a damaged file makes the readers raise
         raise ValueError(f"{name}: {error}") from error
