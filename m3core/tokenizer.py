@@ -6,6 +6,7 @@ change it. Ours never has any, so one instance serves all threads.
 
 import unicodedata
 import warnings
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,13 +219,13 @@ class M3Tokenizer:
             The tokens, and what `tokenize` gives for the text.
         """
         ids, spans = self._placed(text)
+        letters = [at for at, character in enumerate(text) if not (at and unicodedata.combining(character))]
+        letters.append(len(text))
         tokens = []
         for i, (start, end) in zip(ids[: self._room(max_length)], spans, strict=False):
             piece = str(self._tokenizer.id_to_token(i))
-            while 0 < start < len(text) and unicodedata.combining(text[start]):  # an accent belongs to its letter
-                start -= 1
-            while end < len(text) and unicodedata.combining(text[end]):
-                end += 1
+            start = letters[bisect_right(letters, start) - 1]  # with their accents
+            end = letters[bisect_left(letters, end)]
             tokens.append(Token(piece, i, start, start if piece == "▁" else end))
         return tokens, self._framed([ids], max_length)
 
