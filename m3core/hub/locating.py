@@ -104,7 +104,7 @@ def _brought(repository: Repository, revision: str | None, kept: str | None, fet
     wanted, first = fetch.look_up(revision, patiently=kept is None)
     try:
         if wanted.commit != kept or not repository.holds(wanted):
-            logger.info("fetching %s at %s", repository.model, wanted.commit)
+            logger.info("fetching %s at %s from %s", repository.model, wanted.commit, first)
             repository.publish(wanted, revision, fetch.bring(wanted, first))
             if not repository.holds(wanted):
                 raise DownloadFailed(f"{repository.snapshot(wanted.commit)} was changed by another process; try again")

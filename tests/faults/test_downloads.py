@@ -259,6 +259,16 @@ def test_an_endpoint_that_did_not_answer_is_asked_last_the_next_time(
         assert blocked not in caplog.text
 
 
+def test_the_log_says_from_where_files_come(
+    hub: Hub, mirror: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "m3core.hub")
+    hub.fault = Status(503)
+    endpoints(monkeypatch, hub, mirror)
+    locate(NAME)
+    assert f"from {mirror.address}" in caplog.text
+
+
 def test_the_cache_serves_when_no_hub_does(hub: Hub, is_whole: Whole, caplog: pytest.LogCaptureFixture) -> None:
     directory = locate(NAME, endpoint=hub.address).directory
     hub.fault = Status(503)

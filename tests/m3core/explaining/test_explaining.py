@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from m3core import InvalidInput, M3Encoder, UnsupportedMode, explain
 from m3core.explaining import Explanation, explain_all
 
-TEXTS = st.text(st.sampled_from("abe的一中国人说了theof 　\n１２ＡＰＩ．😀👩‍🔬é①Ⅷ<&>\"'\x01\x1b\x7f\u0301"), max_size=40)
+TEXTS = st.text(
+    st.sampled_from("abe的一中国人说了theof 　\n１２ＡＰＩ．😀👩‍🔬é①Ⅷ<&>\"'\x01\x1b\x7f\u0301"), max_size=40
+)
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
