@@ -16,6 +16,13 @@ ROOT = Path(__file__).parent.parent
 logging.disable_progress_bar()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests take minutes before they count as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1500))
+
+
 @pytest.fixture(scope="session")
 def m3_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random tiny XLM-R with both heads, FlagEmbedding's layout. Do not change it."""
