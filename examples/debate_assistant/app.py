@@ -18,6 +18,7 @@ from m3core import MODES
 HERE = Path(__file__).parent
 Words = dict[str, str]
 WORDS = json.loads((HERE / "words.json").read_text("utf-8"))
+shared = st.cache_resource(Assistant, show_spinner=False)  # by all sessions
 
 
 @contextmanager
@@ -41,7 +42,6 @@ def main() -> None:
     owner = st.session_state.setdefault("owner", os.urandom(16).hex())
     with failing(words["unusable"]):
         with st.spinner(words["loading"]):
-            shared = st.cache_resource(Assistant, show_spinner=False)  # by all sessions
             assistant = shared(os.environ.get("M3_MODEL", "m3-mini"), os.environ.get("M3_QDRANT_URL"))
         motion = st.selectbox(words["motion"], assistant.motions, None, placeholder=words["any"], key="motion")
         question = st.text_input(words["question"], key="question")

@@ -71,13 +71,13 @@ class Assistant:
         """Loads the model, and indexes what the collection does not have of the corpus."""
         self.encoder = M3Encoder(model, cache=VectorCache())  # so that explaining encodes nothing again
         self.modes = self.encoder.modes if len(self.encoder.modes) == 1 else ("hybrid", *self.encoder.modes)
-        self._store = M3VectorStore(store := QdrantStore("debate", url=url), self.encoder)
+        self._store = M3VectorStore(QdrantStore("debate", url=url), self.encoder)
         corpus = [Document(r.text, id=r.id, metadata={**r.metadata, "owner": _EVERYBODY}) for r in read_records(CORPUS)]
         self.motions = sorted({document.metadata["motion"] for document in corpus})
         there = {document.id for document in self._store.get_by_ids([str(document.id) for document in corpus])}
         self._store.add_documents([document for document in corpus if document.id not in there])
         options = {"encoder": self.encoder, "include_scores": True, "include_explanation": True}
-        self._retriever = M3Retriever.from_store(store, **options)
+        self._retriever = M3Retriever.from_store(self._store.store, **options)
 
     def search(self, question: str, side: str, way: Way) -> list[Document]:
         """Passages of a side, of everybody's and the owner's own, with scores and explanation in their metadata."""

@@ -100,7 +100,7 @@ class Calls:
         return StoreError(f"a call to Qdrant at {self._url} failed: {said}")
 
 
-_OPEN: WeakValueDictionary[int, Calls] = WeakValueDictionary()
+_OPEN: WeakValueDictionary[int, Calls] = WeakValueDictionary()  # not a set: it is listed whatever other threads add
 _KEPT: list[list[Calls | None]] = []
 
 
